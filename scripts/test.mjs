@@ -1,0 +1,93 @@
+/**
+ * `make test`: set-up, lint, types, import rule, then all tests. A step that fails does not hide the ones after it.
+ * The last line is `N passed, N failed`, where each step before the tests counts as one.
+ *
+ *   node scripts/test.mjs             everything
+ *   node scripts/test.mjs --engine    set-up and the tests of what touches libtorch, for a second libtorch
+ *   node scripts/test.mjs PATH...     set-up and the tests in these paths
+ */
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { isProgram, projectRoot, SetupError } from "./shared.mjs";
+
+/** The folders whose behaviour depends on which libtorch is there. */
+const ENGINE = ["src/torch/", "src/nn/", "src/optim/", "src/models/", "src/methods/", "tests/engine/", "tests/methods/"];
+
+const BIN = join(projectRoot, "node_modules", ".bin");
+
+const CHECKS = [
+  { name: "lint", command: [join(BIN, "biome"), "check", "--error-on-warnings", "."] },
+  { name: "types", command: [join(BIN, "tsc"), "--noEmit", "-p", "tsconfig.json"] },
+  { name: "import rule", command: [process.execPath, join("scripts", "check-imports.mjs")] },
+];
+
+/** Runs what the arguments ask for and returns { passed, failed }. */
+async function test(args) {
+  const total = { passed: 0, failed: 0 };
+  const count = (name, ok) => {
+    total[ok ? "passed" : "failed"]++;
+    process.stdout.write(`${ok ? "passed" : "FAILED"}: ${name}\n`);
+  };
+  const { setup } = await import("./setup.mjs");
+  try {
+    await setup();
+    count("set-up", true);
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    process.stderr.write(`setup: ${error.message}\n`);
+    count("set-up", false);
+    if (!existsSync(BIN)) return total;
+  }
+  const paths = args.includes("--engine") ? ENGINE.filter((path) => existsSync(join(projectRoot, path))) : args;
+  if (args.length === 0) {
+    for (const { name, command } of CHECKS) count(name, (await stream(command)) === 0);
+  }
+  if (total.failed > 0 && !existsSync(join(projectRoot, "build", "current.json"))) return total;
+  const tests = await vitest(paths);
+  total.passed += tests.passed;
+  total.failed += tests.failed;
+  return total;
+}
+
+/** Runs vitest with its usual output, and counts from the report it writes beside that. */
+async function vitest(paths) {
+  const report = join(projectRoot, "build", `vitest-${process.pid}.json.tmp`);
+  mkdirSync(join(projectRoot, "build"), { recursive: true });
+  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+  const status = await stream([join(BIN, "vitest"), "run", ...reporters, ...paths]);
+  try {
+    return countReport(existsSync(report) ? JSON.parse(readFileSync(report, "utf8")) : null, status);
+  } finally {
+    rmSync(report, { force: true });
+  }
+}
+
+/**
+ * Counts a report of vitest's JSON reporter. A file that cannot be loaded is a failure even though none of its tests ran, and so
+ * is an exit code that the report does not explain (an unhandled error, a crash, no test at all).
+ */
+export function countReport(report, status) {
+  if (!report) return { passed: 0, failed: 1 };
+  const files = report.testResults ?? [];
+  const broken = files.filter(
+    (file) => file.status === "failed" && !file.assertionResults.some((one) => one.status === "failed"),
+  );
+  const failed = report.numFailedTests + broken.length;
+  const unexplained = failed === 0 && (status !== 0 || report.numPassedTests === 0);
+  return { passed: report.numPassedTests, failed: failed + (unexplained ? 1 : 0) };
+}
+
+function stream([program, ...args]) {
+  return new Promise((settle) => {
+    const child = spawn(program, args, { cwd: projectRoot, stdio: "inherit" });
+    child.on("error", () => settle(127));
+    child.on("close", (status) => settle(status ?? 1));
+  });
+}
+
+if (isProgram(import.meta.url)) {
+  const { passed, failed } = await test(process.argv.slice(2));
+  process.stdout.write(`${passed} passed, ${failed} failed\n`);
+  process.exitCode = failed === 0 ? 0 : 1;
+}
