@@ -1,0 +1,231 @@
+// A caching CPU allocator. A training step frees and asks again for the same hundreds of megabytes: malloc gives large blocks back to the
+// kernel and pays for them in page faults at every step, and fragments over time. Here a freed block waits in its size class for the next.
+#include "bridge.h"
+
+#include <c10/core/CPUAllocator.h>
+#include <c10/core/alignment.h>
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <mutex>
+
+namespace tessera {
+
+namespace {
+
+constexpr size_t kHeader = 64;                 // before each block: its size; keeps the block aligned to a cache line
+constexpr size_t kSmallest = 16 * 1024;        // malloc is good at what is smaller
+constexpr size_t kHugePage = 2 * 1024 * 1024;
+constexpr size_t kClassesPerOctave = 8;        // at most 12.5 % of a block is slack
+constexpr size_t kClasses = 64 * kClassesPerOctave;
+
+struct Header {
+    uint64_t size;  // of the block behind it, rounded up to its class; 0 where the block is malloc's
+};
+
+unsigned widthOf(size_t value) { return 64u - static_cast<unsigned>(__builtin_clzll(value)); }
+
+// The class of a size, and the size of that class: eight steps between powers of two.
+size_t classOf(size_t size, size_t& rounded) {
+    unsigned width = widthOf(size - 1);
+    size_t step = size_t{1} << (width > 4 ? width - 4 : 0);
+    rounded = (size + step - 1) / step * step;
+    width = widthOf(rounded);
+    return (width - 1) * kClassesPerOctave + ((rounded >> (width - 4)) & 7);
+}
+
+size_t memoryOfThisMachine() {
+    size_t total = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGE_SIZE));
+    for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+        std::ifstream file(path);
+        size_t limit = 0;
+        if (file >> limit && limit > 0 && limit < total) total = limit;
+    }
+    return total;
+}
+
+void deleteBlock(void* block);
+
+class CachingAllocator final : public at::Allocator {
+public:
+    CachingAllocator() : limit_(memoryOfThisMachine() / 100 * 95), cacheLimit_(memoryOfThisMachine() / 4) {}
+
+#if TESSERA_TORCH_AT_LEAST(2, 3)
+    at::DataPtr allocate(size_t size) override { return make(size); }
+    void copy_data(void* dest, const void* src, std::size_t count) const override { default_copy_data(dest, src, count); }
+#else
+    at::DataPtr allocate(size_t size) const override { return const_cast<CachingAllocator*>(this)->make(size); }
+#endif
+    at::DeleterFnPtr raw_deleter() const override { return &deleteBlock; }
+
+    void give(void* block) {
+        auto* header = reinterpret_cast<Header*>(static_cast<char*>(block) - kHeader);
+        std::unique_lock<std::mutex> lock(mutex_);
+        const size_t size = header->size;
+        inUse_ -= size;
+        size_t rounded;
+        if (enabled_ && size >= kSmallest && cached_ + size <= cacheLimit_) {
+            free_[classOf(size, rounded)].push_back(header);
+            cached_ += size;
+            return;
+        }
+        lock.unlock();
+        std::free(header);
+    }
+
+    void emptyCache() {
+        std::lock_guard<std::mutex> lock(mutex_);
+        emptyLocked();
+    }
+
+    void configure(bool enabled, size_t cacheLimit, size_t limit) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        enabled_ = enabled;
+        if (cacheLimit) cacheLimit_ = cacheLimit;
+        if (limit) limit_ = limit;
+        if (!enabled_ || cached_ > cacheLimit_) emptyLocked();
+    }
+
+    struct Stats {
+        bool enabled;
+        size_t inUse, peak, cached, cacheLimit, limit, requests, hits;
+    };
+
+    Stats stats() {
+        std::lock_guard<std::mutex> lock(mutex_);
+        return {enabled_, inUse_, peak_, cached_, cacheLimit_, limit_, requests_, hits_};
+    }
+
+    void resetPeak() {
+        std::lock_guard<std::mutex> lock(mutex_);
+        peak_ = inUse_;
+    }
+
+private:
+    void emptyLocked() {
+        for (auto& list : free_) {
+            for (Header* header : list) std::free(header);
+            list.clear();
+        }
+        cached_ = 0;
+    }
+
+    at::DataPtr make(size_t size) {
+        const at::Device cpu(at::DeviceType::CPU);
+        if (size == 0) return {nullptr, nullptr, &deleteNothing, cpu};
+        Header* header = nullptr;
+        size_t rounded = size;
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            requests_++;
+            if (size > limit_ - std::min(inUse_, limit_)) refuse(size);
+            if (enabled_ && size >= kSmallest) {
+                auto& list = free_[classOf(size, rounded)];
+                if (!list.empty()) {
+                    header = list.back();
+                    list.pop_back();
+                    cached_ -= rounded;
+                    hits_++;
+                }
+            }
+            inUse_ += rounded;
+            peak_ = std::max(peak_, inUse_);
+        }
+        if (!header) header = fresh(rounded);
+        header->size = rounded;
+        void* block = reinterpret_cast<char*>(header) + kHeader;
+        return {block, block, &deleteBlock, cpu};
+    }
+
+    Header* fresh(size_t size) {
+        // Large blocks start on a huge page, so that the kernel can back them with few of them: fewer faults, fewer TLB misses.
+        const size_t alignment = size >= 2 * kHugePage ? kHugePage : kHeader;
+        void* memory = nullptr;
+        for (int attempt = 0; attempt < 2; ++attempt) {
+            if (posix_memalign(&memory, alignment, size + kHeader) == 0) break;
+            memory = nullptr;
+            emptyCache();
+        }
+        if (!memory) {
+            std::lock_guard<std::mutex> lock(mutex_);
+            inUse_ -= size;
+            refuse(size);
+        }
+        if (alignment == kHugePage) madvise(memory, size + kHeader, MADV_HUGEPAGE);
+        return static_cast<Header*>(memory);
+    }
+
+    [[noreturn]] void refuse(size_t size) {
+        fail(ErrorKind::OutOfMemory, "not enough memory: " + std::to_string(size) + " bytes were asked for, " + std::to_string(inUse_) + " of " +
+                                         std::to_string(limit_) + " are in use");
+    }
+
+    static void deleteNothing(void*) {}
+
+    std::mutex mutex_;
+    std::array<std::vector<Header*>, kClasses> free_;
+    bool enabled_ = true;
+    size_t limit_, cacheLimit_;
+    size_t inUse_ = 0, peak_ = 0, cached_ = 0, requests_ = 0, hits_ = 0;
+};
+
+CachingAllocator& allocator() {
+    static auto* instance = new CachingAllocator;  // never destroyed: tensors may outlive static destructors
+    return *instance;
+}
+
+void deleteBlock(void* block) { allocator().give(block); }
+
+// configureAllocator(caching, cacheLimitBytes, memoryLimitBytes); 0 leaves a limit as it is.
+napi_value configureAllocator(napi_env env, size_t, napi_value* argv) {
+    auto bytes = [&](napi_value value, const char* what) {
+        int64_t amount = integer(env, value, what);
+        if (amount < 0) badArgument(std::string(what) + " must not be negative");
+        return static_cast<size_t>(amount);
+    };
+    allocator().configure(boolean(env, argv[0], "caching"), bytes(argv[1], "cacheLimit"), bytes(argv[2], "memoryLimit"));
+    return nullptr;
+}
+
+napi_value emptyCache(napi_env, size_t, napi_value*) {
+    allocator().emptyCache();
+    return nullptr;
+}
+
+napi_value resetPeak(napi_env, size_t, napi_value*) {
+    allocator().resetPeak();
+    return nullptr;
+}
+
+napi_value allocatorStats(napi_env env, size_t, napi_value*) {
+    auto stats = allocator().stats();
+    napi_value out;
+    check(napi_create_object(env, &out));
+    auto set = [&](const char* name, size_t value) { check(napi_set_named_property(env, out, name, makeNumber(env, static_cast<double>(value)))); };
+    check(napi_set_named_property(env, out, "caching", makeBool(env, stats.enabled)));
+    set("bytesInUse", stats.inUse);
+    set("peakBytes", stats.peak);
+    set("bytesCached", stats.cached);
+    set("cacheLimit", stats.cacheLimit);
+    set("memoryLimit", stats.limit);
+    set("requests", stats.requests);
+    set("hits", stats.hits);
+    return out;
+}
+
+}  // namespace
+
+void exportAllocator(napi_env env, napi_value exports) {
+    c10::SetCPUAllocator(&allocator(), 255);
+    addFunction(env, exports, "configureAllocator", guarded<configureAllocator>);
+    addFunction(env, exports, "emptyCache", guarded<emptyCache>);
+    addFunction(env, exports, "resetPeak", guarded<resetPeak>);
+    addFunction(env, exports, "allocatorStats", guarded<allocatorStats>);
+}
+
+}  // namespace tessera

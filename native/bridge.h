@@ -1,0 +1,176 @@
+// The bridge between JavaScript and libtorch: what its files share. It knows tensors, operators and autograd, and nothing of vision.
+#pragma once
+
+#define NAPI_EXPERIMENTAL  // finalizers that run inside garbage collection: an at::Tensor's destructor runs no JavaScript
+#include <node_api.h>
+
+#include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/version.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#define TESSERA_TORCH_AT_LEAST(major, minor) \
+    (TORCH_VERSION_MAJOR > (major) || (TORCH_VERSION_MAJOR == (major) && TORCH_VERSION_MINOR >= (minor)))
+
+namespace tessera {
+
+#if TESSERA_TORCH_AT_LEAST(2, 4)
+template <class T>
+using Optional = std::optional<T>;
+inline constexpr auto kNullopt = std::nullopt;
+#else
+template <class T>
+using Optional = c10::optional<T>;
+inline constexpr auto kNullopt = c10::nullopt;
+#endif
+
+// ---- errors -------------------------------------------------------------------------------------------------------------
+
+// The error classes that src/torch/errors.ts registers; the bridge throws instances of them.
+enum class ErrorKind { Operator, Argument, Disposed, OutOfMemory, Scope, Count };
+
+struct Failure {
+    ErrorKind kind;
+    std::string message;
+    std::string cause;  // torch's full text, empty where there is none
+};
+
+// A JavaScript exception is already pending (a getter threw, say): unwind and let it through.
+struct Pending {};
+
+[[noreturn]] void fail(ErrorKind kind, std::string message, std::string cause = {});
+[[noreturn]] inline void badArgument(std::string message) { fail(ErrorKind::Argument, std::move(message)); }
+
+// Translates whatever is in flight into a pending JavaScript exception; `where` names the operator or the function.
+void throwCurrent(napi_env env, const std::string& where);
+
+inline void check(napi_status status) {
+    if (status == napi_ok) return;
+    if (status == napi_pending_exception) throw Pending{};
+    fail(ErrorKind::Argument, "internal: Node-API call failed with status " + std::to_string(static_cast<int>(status)));
+}
+
+// ---- tensors ------------------------------------------------------------------------------------------------------------
+
+// What one JavaScript Tensor object owns.
+struct TensorBox {
+    at::Tensor tensor;
+    int32_t scope = -1;     // index in State::scopes, -1 outside every scope
+    uint32_t slot = 0;      // position in that scope
+    bool disposed = false;
+    bool reported = false;  // its storage's bytes were reported to V8
+    c10::StorageImpl* storage = nullptr;  // the storage that was reported
+};
+
+struct GeneratorBox {
+    at::Generator generator;
+};
+
+struct Reported {
+    uint32_t handles = 0;
+    int64_t bytes = 0;
+};
+
+struct State {
+    napi_env env = nullptr;
+    napi_ref tensorClass = nullptr;
+    napi_ref errorClasses[static_cast<size_t>(ErrorKind::Count)] = {};
+    std::vector<std::vector<TensorBox*>> scopes;
+    // A pointer unwrapped from a JavaScript object is trusted only if it is in here: other addons wrap objects too.
+    std::unordered_set<void*> boxes;
+    std::unordered_set<void*> generators;
+    std::unordered_map<c10::StorageImpl*, Reported> reportedStorages;
+    uint64_t created = 0;
+    uint64_t liveHandles = 0;
+    bool timing = false;
+    uint64_t calls = 0;
+    uint64_t nanoseconds = 0;
+};
+
+State& state();
+
+// Makes a JavaScript Tensor of `tensor`, in the innermost scope; null where the tensor is undefined.
+napi_value wrapTensor(napi_env env, at::Tensor tensor);
+// The box behind a JavaScript value, or nullptr when it is not a Tensor.
+TensorBox* boxOf(napi_env env, napi_value value);
+// The tensor behind a JavaScript value; throws when it is something else or disposed. `what` names it in the message.
+at::Tensor& tensorOf(napi_env env, napi_value value, const char* what);
+GeneratorBox* generatorOf(napi_env env, napi_value value);
+
+// ---- values -------------------------------------------------------------------------------------------------------------
+
+enum class Kind {
+    Tensor, TensorList, OptionalTensorList, Scalar, ScalarList, Int, IntList, Float, FloatList, Bool, BoolList, String, StringList,
+    Device, Generator, Unsupported
+};
+
+struct ArgumentSpec {
+    std::string name;
+    std::string type;   // as the schema prints it
+    Kind kind = Kind::Unsupported;
+    bool optional = false;
+    int32_t fixedLength = 0;  // int[2] takes a single number for both
+    bool hasDefault = false;
+    c10::IValue defaultValue;
+};
+
+ArgumentSpec specOf(const c10::Argument& argument);
+c10::IValue toIValue(napi_env env, napi_value value, const ArgumentSpec& spec);
+napi_value toJs(napi_env env, const c10::IValue& value);
+// One argument in words, for error messages: `float32[2, 3]`, `"abc"`, `[1, 2]`.
+std::string describe(napi_env env, napi_value value);
+// "Tensor of 3 elements" style name of a JavaScript value's kind, for "got ..." in messages.
+std::string kindOf(napi_env env, napi_value value);
+
+std::string utf8(napi_env env, napi_value value);
+double number(napi_env env, napi_value value, const char* what);
+int64_t integer(napi_env env, napi_value value, const char* what);
+bool boolean(napi_env env, napi_value value, const char* what);
+napi_value makeString(napi_env env, const std::string& text);
+napi_value makeNumber(napi_env env, double value);
+napi_value makeBool(napi_env env, bool value);
+std::vector<at::Tensor> tensorList(napi_env env, napi_value value, const char* what, bool allowNull);
+std::vector<int64_t> intList(napi_env env, napi_value value, const char* what);
+
+const char* dtypeName(at::ScalarType type);
+bool dtypeFromName(const std::string& name, at::ScalarType& type);
+
+// ---- functions the module exports ---------------------------------------------------------------------------------------
+
+using Callback = napi_value (*)(napi_env, napi_callback_info);
+
+// Every exported function runs inside this guard: no C++ exception ever reaches Node.
+template <napi_value (*F)(napi_env, size_t, napi_value*)>
+napi_value guarded(napi_env env, napi_callback_info info) {
+    constexpr size_t limit = 64;
+    size_t argc = limit;
+    napi_value argv[limit];
+    try {
+        check(napi_get_cb_info(env, info, &argc, argv, nullptr, nullptr));
+        if (argc > limit) badArgument("at most 63 arguments can be given, got " + std::to_string(argc));
+        napi_value undefined;
+        check(napi_get_undefined(env, &undefined));
+        // Functions read the arguments they declare without counting: what was not given is undefined.
+        for (size_t i = argc; i < 8; ++i) argv[i] = undefined;
+        napi_value result = F(env, argc, argv);
+        return result ? result : undefined;
+    } catch (...) {
+        throwCurrent(env, {});
+        return nullptr;
+    }
+}
+
+void addFunction(napi_env env, napi_value exports, const char* name, Callback callback);
+void exportTensors(napi_env env, napi_value exports);
+void exportOperators(napi_env env, napi_value exports);
+void exportAutograd(napi_env env, napi_value exports);
+void exportRuntime(napi_env env, napi_value exports);
+void exportAllocator(napi_env env, napi_value exports);
+
+}  // namespace tessera

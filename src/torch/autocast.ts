@@ -1,0 +1,28 @@
+// Mixed precision by the dispatcher's autocast: matrix products run in the lower precision, reductions and losses stay in float32.
+import type { Device } from "./dtype.js";
+import { native } from "./native.js";
+
+export interface AutocastOptions {
+  /** Default cpu. */
+  device?: Device;
+  /** Default bfloat16. */
+  dtype?: "bfloat16" | "float16";
+  /** Default true; false turns autocast off inside an autocast region. */
+  enabled?: boolean;
+}
+
+/** Runs the synchronous `fn` under autocast. Casts of weights are kept until the outermost region ends. */
+export function autocast<R>(options: AutocastOptions, fn: () => R): R {
+  const { device = "cpu", dtype = "bfloat16", enabled = true } = options;
+  const [wasEnabled, previous] = native.autocastEnter(device, enabled, dtype);
+  try {
+    return fn();
+  } finally {
+    native.autocastExit(device, wasEnabled, previous);
+  }
+}
+
+/** True inside an autocast region of that device. */
+export function isAutocastEnabled(device: Device = "cpu"): boolean {
+  return native.autocastEnabled(device);
+}
