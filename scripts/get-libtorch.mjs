@@ -131,12 +131,17 @@ function download(env, platform, work) {
   return `pip: ${reason.replace("ERROR:", "").trim()}`;
 }
 
+/** Takes what is needed out of a wheel into `target`; its `torch.libs`, if any, goes into `beside`. */
+export function unpackWheel(wheel, target, beside) {
+  return run("python3", ["-c", UNPACK, wheel, target, beside]);
+}
+
 function unpack(work) {
   const start = performance.now();
   const wheel = readdirSync(work).find((name) => name.endsWith(".whl"));
   if (!wheel) return "pip downloaded no wheel";
   const fresh = join(work, "torch");
-  const python = run("python3", ["-c", UNPACK, join(work, wheel), fresh, UNPACKED]);
+  const python = unpackWheel(join(work, wheel), fresh, UNPACKED);
   if (!python.ok) return `unpacking ${wheel} failed: ${python.stderr.trim().split("\n").at(-1)}`;
   const target = join(UNPACKED, WHEEL_VERSION);
   try {

@@ -49,7 +49,7 @@ function specifierAfter(tokens, at) {
   for (let i = at; i < tokens.length; i++) {
     const { kind, text } = tokens[i];
     if (kind === "word" && text === "from" && tokens[i + 1]?.kind === "string") return tokens[i + 1].text;
-    if (kind !== "word" && !["{", "}", ",", "*", "string"].includes(text) && kind !== "string") return null;
+    if (kind !== "word" && !["{", "}", ",", "*"].includes(text) && kind !== "string") return null;
     if (i > at && (text === "import" || text === "export")) return null;
   }
   return null;
@@ -92,13 +92,15 @@ function tokensOf(source) {
   const template = () => {
     for (i++; i < source.length; i++) {
       if (source[i] === "\\") i++;
-      else if (source[i] === "`") return i++;
+      else if (source[i] === "`") break;
       else if (source[i] === "$" && source[i + 1] === "{") {
         holes.push(0);
-        return (i += 2);
+        i += 2;
+        return;
       }
       if (source[i] === "\n") line++;
     }
+    i++;
   };
   while (i < source.length) {
     const sign = source[i];

@@ -3,7 +3,7 @@
  * `node scripts/libtorch.mjs` prints what it found as JSON. Nothing is loaded and nothing is downloaded here (get-libtorch.mjs does).
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { isProgram, main, projectRoot, run, SetupError } from "./shared.mjs";
 
 /** The oldest libtorch the bridge is written for. */
@@ -11,6 +11,9 @@ export const OLDEST = "1.13.0";
 
 /** Where get-libtorch.mjs unpacks, one folder a version. */
 export const UNPACKED = join(projectRoot, ".libtorch");
+
+/** Where a system keeps what was installed by hand, and by its packages. */
+const SYSTEM = ["/usr/local", "/usr"];
 
 const TRIPLETS = { x64: "x86_64-linux-gnu", arm64: "aarch64-linux-gnu" };
 
@@ -38,9 +41,10 @@ print(spec.submodule_search_locations[0] if spec and spec.submodule_search_locat
  * the answer is an error, never another libtorch.
  *
  * @param {Record<string, string | undefined>} [env]
+ * @param {{ unpacked?: string, system?: string[] }} [places] other folders to look in, for tests
  * @returns {Libtorch | null}
  */
-export function findLibtorch(env = process.env) {
+export function findLibtorch(env = process.env, { unpacked = UNPACKED, system = SYSTEM } = {}) {
   if (env.LIBTORCH) return inspectOrThrow(resolve(env.LIBTORCH), "LIBTORCH");
   const only = env.TESSERA_LIBTORCH || undefined;
   if (only !== undefined && only !== "system" && only !== "wheel") {
@@ -51,11 +55,11 @@ export function findLibtorch(env = process.env) {
     if (python) return python;
   }
   if (only !== "system") {
-    const copy = unpackedCopy();
+    const copy = unpackedCopy(unpacked);
     if (copy) return copy;
   }
   if (only !== "wheel") {
-    for (const root of ["/usr/local", "/usr"]) {
+    for (const root of system) {
       const { found } = inspect(root, "system");
       if (found) return found;
     }
@@ -103,12 +107,12 @@ function inPython(env) {
   return root ? (inspect(root, "python").found ?? null) : null;
 }
 
-function unpackedCopy() {
-  if (!existsSync(UNPACKED)) return null;
-  const versions = readdirSync(UNPACKED).filter((name) => /^\d+\.\d+/.test(name));
+function unpackedCopy(folder) {
+  if (!existsSync(folder)) return null;
+  const versions = readdirSync(folder).filter((name) => /^\d+\.\d+/.test(name));
   versions.sort((a, b) => compareVersions(b, a));
   for (const version of versions) {
-    const { found } = inspect(join(UNPACKED, version), "unpacked");
+    const { found } = inspect(join(folder, version), "unpacked");
     if (found) return found;
   }
   return null;
@@ -172,7 +176,7 @@ if (isProgram(import.meta.url)) {
     const found = findLibtorch();
     if (!found)
       throw new SetupError(
-        `no libtorch found (looked in LIBTORCH, python3's torch, ${dirname(UNPACKED)}/.libtorch, /usr): run make setup.`,
+        `no libtorch found (looked in LIBTORCH, python3's torch, ${UNPACKED}, ${SYSTEM.join(", ")}): run make setup.`,
       );
     process.stdout.write(`${JSON.stringify(found, null, 2)}\n`);
   });
