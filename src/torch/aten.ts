@@ -149,6 +149,7 @@ export const aten = {
   detach: op("detach"),
   toDtype: op("to.dtype"),
   toDevice: op("to.device"),
+  setData: op<void>("set_data"),
   item: op<number | bigint | boolean>("item"),
   equal: op<boolean>("equal"),
   // making

@@ -165,6 +165,11 @@ export class Tensor {
     if (target === "cpu" || target.startsWith("cuda")) return aten.toDevice(this, target, this.dtype);
     return aten.toDtype(this, target);
   }
+  /** Puts another tensor's memory, dtype and device behind this handle, which keeps its place in optimisers and modules. */
+  setData_(source: Tensor): this {
+    aten.setData(this, source);
+    return this;
+  }
   float(): Tensor {
     return aten.toDtype(this, "float32");
   }

@@ -1,0 +1,56 @@
+// Fully connected layers.
+import { empty, linear, ones, type Tensor } from "../torch/index.js";
+import { kaimingUniform_, uniform_ } from "./init.js";
+import { Module } from "./module.js";
+import { parameter } from "./parameter.js";
+
+/** x weight^T + bias. weight [out, in], bias [out]. torch's default initialisation. */
+export class Linear extends Module {
+  weight: Tensor;
+  bias: Tensor | null;
+
+  constructor(
+    readonly inFeatures: number,
+    readonly outFeatures: number,
+    { bias = true }: { bias?: boolean } = {},
+  ) {
+    super();
+    const bound = 1 / Math.sqrt(inFeatures);
+    this.weight = parameter(kaimingUniform_(empty([outFeatures, inFeatures])));
+    this.bias = bias ? parameter(uniform_(empty([outFeatures]), -bound, bound)) : null;
+  }
+
+  /** x [..., in] -> [..., out] */
+  forward(x: Tensor): Tensor {
+    return linear(x, this.weight, this.bias);
+  }
+}
+
+/**
+ * Linear without bias whose rows are directions times lengths: weight = g v / ||v||. Names weight_g [out, 1] and weight_v [out, in], as
+ * torch's weight_norm. `g` starts at 1 where `unitNorm` is set (DINO), else at ||v||.
+ */
+export class WeightNormLinear extends Module {
+  weightG: Tensor;
+  weightV: Tensor;
+
+  constructor(
+    readonly inFeatures: number,
+    readonly outFeatures: number,
+    { unitNorm = false }: { unitNorm?: boolean } = {},
+  ) {
+    super();
+    const v = kaimingUniform_(empty([outFeatures, inFeatures]));
+    this.weightG = parameter(unitNorm ? ones([outFeatures, 1]) : v.norm({ dim: 1, keepdim: true }));
+    this.weightV = parameter(v);
+  }
+
+  /** The matrix that the layer multiplies with, [out, in]. */
+  weight(): Tensor {
+    return this.weightV.mul(this.weightG.div(this.weightV.norm({ dim: 1, keepdim: true })));
+  }
+
+  forward(x: Tensor): Tensor {
+    return linear(x, this.weight());
+  }
+}
