@@ -1,0 +1,32 @@
+// The door of src/data: datasets, views and the loader.
+export { ArrayDataset, type ArrayImages } from "./arrays.js";
+export { Augmenter } from "./augment.js";
+export type { BadReport } from "./bad.js";
+export { cached } from "./cache.js";
+export type { Dataset, DatasetSpec, Split } from "./dataset.js";
+export { sharedBytes, sharedInts } from "./dataset.js";
+export { type DecodeOptions, decodeFile, imageExtensions } from "./decode.js";
+export { BadSampleError, DataError } from "./errors.js";
+export type { FolderOptions } from "./folder.js";
+export { createLoader, Loader, type LoaderOptions, type Position, type RawBatch, type RawView } from "./loader.js";
+export { batchesPerEpoch, epochOrder } from "./order.js";
+export { type Pixels, toGrey } from "./pixels.js";
+export type { BadSample } from "./produce.js";
+export { type DatasetOpener, type OpenOptions, openDataset, parseSpec, registerDataset, restoreDataset } from "./registry.js";
+export { type Interpolation, resample, type Window } from "./resample.js";
+export { Rng } from "./rng.js";
+export { subset } from "./subset.js";
+export * from "./transforms.js";
+export { type Verification, type VerifyOptions, verifyDataset } from "./verify.js";
+export {
+  checkPlan,
+  dinoViews,
+  evalViews,
+  mocoViews,
+  type Normalization,
+  type PlanOptions,
+  plainViews,
+  type ViewPlan,
+  type ViewSpec,
+  viewBytes,
+} from "./views.js";
