@@ -29,13 +29,13 @@ build: packages ## compile the native addon and the TypeScript only
 	@node scripts/build-native.mjs && node scripts/build-ts.mjs
 
 lint: packages ## Biome and the import rule
-	@npx biome check --error-on-warnings . && node scripts/check-imports.mjs
+	@node_modules/.bin/biome check --error-on-warnings . && node scripts/check-imports.mjs
 
 types: packages ## the TypeScript compiler over everything
-	@npx tsc --noEmit -p tsconfig.json
+	@node_modules/.bin/tsc --noEmit -p tsconfig.json
 
 fix: packages ## let Biome format and repair
-	@npx biome check --write .
+	@node_modules/.bin/biome check --write .
 
 clean: ## remove what was built (node_modules and .libtorch stay)
 	@rm -rf build dist coverage

@@ -154,6 +154,7 @@ function link(compiler, libtorch, objects, folder) {
   const done = run(compiler.words[0], args);
   try {
     if (!done.ok) throw new SetupError(`linking the native addon failed: ${done.stderr.trim()}`);
+    checkThatItLoads(join(work, "tessera.node"), libtorch);
     if (existsSync(folder)) rmSync(folder, { recursive: true });
     renameSync(work, folder);
   } catch (error) {
@@ -161,6 +162,17 @@ function link(compiler, libtorch, objects, folder) {
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
+}
+
+/** A libtorch may be whole for the linker and still miss libraries of its own, such as NVIDIA's for a CUDA build. */
+function checkThatItLoads(addon, libtorch) {
+  const loaded = run(process.execPath, ["-e", "require(process.argv[1])", addon], { timeout: 120_000 });
+  if (loaded.ok) return;
+  const reason = /^Error: (.*)$/m.exec(loaded.stderr)?.[1] ?? (loaded.stderr.trim().split("\n").at(-1) || "it crashed");
+  throw new SetupError(
+    `the native addon for ${describe(libtorch)} was compiled but does not load (${reason}): repair that libtorch, ` +
+      "or choose another with LIBTORCH=DIR or TESSERA_LIBTORCH=wheel.",
+  );
 }
 
 function spawned([program, ...first], args) {

@@ -13,7 +13,10 @@ export function installDependencies(root = projectRoot) {
     throw new SetupError("npm is not on this machine: run sudo apt-get install npm, or install Node with its own npm.");
   const start = performance.now();
   say("installing the npm packages of package-lock.json");
-  const done = run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error", "--no-update-notifier"], { cwd: root, stdio: ["ignore", 2, 2] });
+  const done = run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error", "--no-update-notifier"], {
+    cwd: root,
+    stdio: ["ignore", 2, 2],
+  });
   if (!done.ok) throw new SetupError("npm ci failed; npm's words are above (is there a connection to the npm registry?).");
   say(`installed in ${since(start)}`);
 }
