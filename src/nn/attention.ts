@@ -1,5 +1,14 @@
 // Multi-head self-attention, timm's names: qkv and proj.
-import { cat, hasFusedAttention, linear, scaledDotProductAttention, type Tensor, zeros, zerosLike } from "../torch/index.js";
+import {
+  cat,
+  hasFusedAttention,
+  linear,
+  scaledDotProductAttention,
+  type Tensor,
+  tidy,
+  zeros,
+  zerosLike,
+} from "../torch/index.js";
 import { Dropout } from "./dropout.js";
 import { ShapeError } from "./errors.js";
 import { Linear } from "./linear.js";
@@ -19,6 +28,11 @@ export interface AttentionConfig {
    * (bench/attention.mjs).
    */
   fused?: boolean;
+}
+
+export interface AttentionOptions {
+  mask?: Tensor | undefined;
+  queries?: number | undefined;
 }
 
 export class Attention extends Module {
@@ -50,31 +64,38 @@ export class Attention extends Module {
 
   /**
    * @param x [B, N, C]
-   * @param options.mask added to the scores before the softmax; broadcasts to [B, heads, N, N]
-   * @returns the output [B, N, C]
+   * @param options.mask added to the scores before the softmax; broadcasts to [B, heads, n, N]
+   * @param options.queries only the first n tokens ask; default all. What the others would have got is not computed.
+   * @returns the output [B, n, C]
    */
-  forward(x: Tensor, { mask }: { mask?: Tensor | undefined } = {}): Tensor {
-    const [q, k, v] = this.#project(x);
+  forward(x: Tensor, options: AttentionOptions = {}): Tensor {
+    const [q, k, v] = this.#project(x, options.queries);
     const fused = this.#fused ?? x.device !== "cpu";
-    const out =
-      fused && hasFusedAttention()
-        ? scaledDotProductAttention(q, k, v, mask ? { mask } : {})
-        : this.#weights(q, k, mask).matmul(v);
-    return this.#merge(out, x);
+    const { mask } = options;
+    if (fused && hasFusedAttention()) return this.#merge(scaledDotProductAttention(q, k, v, mask ? { mask } : {}));
+    return this.#merge(this.#weights(q, k, mask).matmul(v));
   }
 
-  /** As forward, and the softmax weights [B, heads, N, N] beside it. */
-  withWeights(x: Tensor, { mask }: { mask?: Tensor | undefined } = {}): { output: Tensor; weights: Tensor } {
-    const [q, k, v] = this.#project(x);
-    const weights = this.#weights(q, k, mask);
-    return { output: this.#merge(weights.matmul(v), x), weights };
+  /** As forward, and the softmax weights [B, heads, n, N] beside it. */
+  withWeights(x: Tensor, options: AttentionOptions = {}): { output: Tensor; weights: Tensor } {
+    return tidy(() => {
+      const [q, k, v] = this.#project(x, options.queries);
+      const weights = this.#weights(q, k, options.mask);
+      return { output: this.#merge(weights.matmul(v)), weights };
+    });
   }
 
-  #project(x: Tensor): [Tensor, Tensor, Tensor] {
+  #project(x: Tensor, queries: number | undefined): [Tensor, Tensor, Tensor] {
     const [batch = 0, length = 0] = x.shape;
+    const { weight } = this.qkv;
     const bias = this.qBias && this.vBias ? cat([this.qBias, zerosLike(this.qBias), this.vBias]) : this.qkv.bias;
-    const qkv = linear(x, this.qkv.weight, bias);
-    return qkv.view([batch, length, 3, this.heads, -1]).permute([2, 0, 3, 1, 4]).unbind(0) as [Tensor, Tensor, Tensor];
+    const split = (projected: Tensor, n: number, parts: number) =>
+      projected.view([batch, n, parts, this.heads, -1]).permute([2, 0, 3, 1, 4]).unbind(0);
+    if (queries === undefined || queries === length) return split(linear(x, weight, bias), length, 3) as [Tensor, Tensor, Tensor];
+    const C = this.features;
+    const q = linear(x.narrow(1, 0, queries), weight.narrow(0, 0, C), bias?.narrow(0, 0, C) ?? null);
+    const kv = linear(x, weight.narrow(0, C, 2 * C), bias?.narrow(0, C, 2 * C) ?? null);
+    return [...split(q, queries, 1), ...split(kv, length, 2)] as [Tensor, Tensor, Tensor];
   }
 
   #weights(q: Tensor, k: Tensor, mask: Tensor | undefined): Tensor {
@@ -83,8 +104,8 @@ export class Attention extends Module {
     return (mask ? scores.add(mask) : scores).softmax(-1);
   }
 
-  #merge(out: Tensor, x: Tensor): Tensor {
-    const [batch = 0, length = 0] = x.shape;
+  #merge(out: Tensor): Tensor {
+    const [batch = 0, , length = 0] = out.shape;
     return this.projDrop.call(this.proj.call(out.transpose(1, 2).reshape([batch, length, this.features])));
   }
 }

@@ -5,6 +5,7 @@ export * from "./conv.js";
 export * from "./dropout.js";
 export * from "./errors.js";
 export * as init from "./init.js";
+export * from "./layer-scale.js";
 export * from "./linear.js";
 export * from "./mlp.js";
 export * from "./module.js";

@@ -142,6 +142,11 @@ export function smoothL1Loss(
   return aten.smoothL1Loss(input, target, reductions[reduction], beta);
 }
 
+/** [N, C r^2, H, W] -> [N, C, H r, W r] */
+export function pixelShuffle(x: Tensor, factor: number): Tensor {
+  return aten.pixelShuffle(x, factor);
+}
+
 /** True where this libtorch has the fused attention operator. */
 export function hasFusedAttention(): boolean {
   return aten.scaledDotProductAttention.available;

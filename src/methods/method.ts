@@ -1,0 +1,87 @@
+// What a method is to the rest of the house: it says which views it needs, owns its modules, computes a step, and says what to show.
+import type { z } from "zod";
+import type { Batch, ViewPlan } from "../data/index.js";
+import type { Picture } from "../draw/index.js";
+import type { Encoder } from "../models/index.js";
+import type { Module, StateDict } from "../nn/index.js";
+import type { Tensor } from "../torch/index.js";
+
+/** Where training stands. Steps and epochs count from 0. */
+export interface Progress {
+  step: number;
+  totalSteps: number;
+  epoch: number;
+  epochs: number;
+  stepsPerEpoch: number;
+  /** Whether this step is written to the log: measurements that cost something are made only then. */
+  report: boolean;
+}
+
+export interface StepResult {
+  /** What is minimised: a scalar with history. */
+  loss: Tensor;
+  /** The loss's terms by the paper's names, before their weights: scalars. */
+  terms: Record<string, Tensor>;
+  /** Measurements for the log (teacher entropy, feature deviation): scalars without history. Only when `report` is set. */
+  metrics?: Record<string, Tensor>;
+}
+
+/** A loss value that means collapse when the loss stays there, and what to call it. */
+export interface TrivialLevel {
+  term: string;
+  value: number;
+  meaning: string;
+}
+
+export interface Method {
+  readonly name: string;
+  /** What the loader makes of one image. */
+  readonly views: ViewPlan;
+  /** What the optimiser sees. */
+  readonly trainable: Module;
+  /** What is evaluated and exported: the teacher, where there is one. */
+  readonly encoder: Encoder;
+  /** Which branch `encoder` is, for the exported file. */
+  readonly branch: string;
+  /** Parameters without weight decay; the paper's rule. */
+  readonly decayRule: "all" | "no-bias-norm";
+  /** Levels of the loss that mean collapse. */
+  readonly trivialLevels?: readonly TrivialLevel[];
+  /** One forward pass. Called inside a scope, under autocast where the recipe asks for it. */
+  step(batch: Batch, at: Progress): StepResult;
+  /** After backward and clipping, before the optimiser's step: the place to withhold gradients. */
+  beforeUpdate?(at: Progress): void;
+  /** After the optimiser's step: EMA, centre, queue. */
+  afterStep(at: Progress): void;
+  /** Reconstructions, masks, attention of some images of a batch. */
+  picture?(batch: Batch): Picture[];
+  /** Starts from an encoder's weights, by timm's names, instead of random ones. */
+  initEncoder(weights: ReadonlyMap<string, Tensor>): void;
+  /** Everything a resume needs, as live tensors: a checkpoint saves them, a resume copies into them. */
+  state(): StateDict;
+}
+
+/** What a method is built from. */
+export interface MethodContext {
+  /** Makes an encoder of the recipe's architecture; `dropPath` false makes one without (teachers). */
+  encoder(options?: { dropPath?: boolean }): Encoder;
+  /** Channels and normalisation of the data. */
+  data: { channels: 1 | 3; mean: readonly number[]; std: readonly number[] };
+}
+
+/** A method under its name in recipes. */
+export interface MethodDefinition<Options = unknown> {
+  readonly name: string;
+  /** Checks the `method` section of a recipe (without its `name`) and fills the defaults. */
+  readonly options: z.ZodType<Options>;
+  create(options: Options, context: MethodContext): Method;
+}
+
+/** Keeps the options' type between schema and `create`. */
+export function defineMethod<Schema extends z.ZodType>(definition: {
+  name: string;
+  options: Schema;
+  create(options: z.output<Schema>, context: MethodContext): Method;
+}): MethodDefinition<z.output<Schema>> {
+  return definition as MethodDefinition<z.output<Schema>>;
+}

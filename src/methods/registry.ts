@@ -1,0 +1,50 @@
+// The methods by the name that recipes use, and the types of their options.
+import type { z } from "zod";
+import { nearest } from "../nearest.js";
+import { dino, type dinoOptions } from "./dino.js";
+import { UnknownMethodError } from "./errors.js";
+import type { MethodDefinition } from "./method.js";
+import { mst, type mstOptions } from "./mst.js";
+
+/**
+ * The options a recipe may give each method. A project with a method of its own adds it to have `defineRecipe` check its options:
+ *
+ *     declare module "tessera/methods" { interface MethodOptions { mine: { weight?: number } } }
+ */
+export interface MethodOptions {
+  dino: NonNullable<z.input<typeof dinoOptions>>;
+  mst: NonNullable<z.input<typeof mstOptions>>;
+}
+
+/** The `method` section of a recipe: a name and that method's options. */
+export type MethodSection = { [Name in keyof MethodOptions]: { name: Name } & MethodOptions[Name] }[keyof MethodOptions];
+
+/** Every known method by name. */
+export const methods: Record<string, MethodDefinition> = { dino, mst };
+
+/**
+ * The method of this name.
+ *
+ * @throws UnknownMethodError that lists the known ones and the nearest
+ */
+export function methodNamed(name: string): MethodDefinition {
+  const found = Object.hasOwn(methods, name) ? methods[name] : undefined;
+  if (found) return found;
+  const near = nearest(name, Object.keys(methods));
+  throw new UnknownMethodError(
+    `there is no method "${name}"${near ? `; did you mean "${near}"?` : ";"} known: ${Object.keys(methods).join(", ")}`,
+  );
+}
+
+/**
+ * Adds a method under its name, so that recipes can use it. A recipe file does this before its `defineRecipe`. Giving a name a second time
+ * replaces the method.
+ */
+export function registerMethod(definition: MethodDefinition): void {
+  if (!/^[a-z][a-z0-9-]*$/.test(definition.name)) {
+    throw new UnknownMethodError(
+      `a method cannot be called "${definition.name}"; expected lower-case letters, digits and hyphens`,
+    );
+  }
+  methods[definition.name] = definition;
+}

@@ -1,0 +1,100 @@
+// Encoders from files: timm's names, whatever prefix a framework put before them, at any image size.
+import { TesseraError } from "../errors.js";
+import { readSafetensors, type Tensor, tidy } from "../torch/index.js";
+import { VisionTransformer, type VitConfig } from "./vit.js";
+
+/** A file of weights that is not an encoder this library knows. */
+export class WeightsError extends TesseraError {}
+
+export interface LoadedEncoder {
+  encoder: VisionTransformer;
+  /** The file's metadata: method, architecture, epoch, branch, where it was written by this library. */
+  metadata: Record<string, string>;
+  /** Names in the file that are not the encoder's (classifiers, projection heads). */
+  ignored: string[];
+}
+
+// Where frameworks keep the encoder that is meant to be used; the first that is there counts.
+const prefixes = [
+  "",
+  "backbone.",
+  "method.teacher.backbone.",
+  "teacher.backbone.",
+  "teacher.module.backbone.",
+  "module.base_encoder.",
+  "base_encoder.",
+  "encoder.",
+  "module.backbone.",
+  "module.",
+  "model.",
+];
+
+/** The encoder's tensors by timm's names, and the names of the others. */
+export function encoderTensors(tensors: ReadonlyMap<string, Tensor>): { own: Map<string, Tensor>; ignored: string[] } {
+  const prefix = prefixes.find((each) => tensors.has(`${each}patch_embed.proj.weight`));
+  if (prefix === undefined) {
+    const some = [...tensors.keys()].slice(0, 5).join(", ");
+    throw new WeightsError(
+      `the file has no patch_embed.proj.weight, which a Vision Transformer by timm's names has; it has ${some}, ...`,
+    );
+  }
+  const own = new Map<string, Tensor>();
+  const ignored: string[] = [];
+  for (const [name, tensor] of tensors) {
+    const short = name.startsWith(prefix) ? name.slice(prefix.length) : "";
+    if (/^(cls_token|pos_embed|patch_embed\.|blocks\.|norm\.)/.test(short)) own.set(short, tensor);
+    else ignored.push(name);
+  }
+  return { own, ignored };
+}
+
+/** The configuration that fits these tensors. `heads` is not in the weights: metadata, or 64 channels a head as the published sizes have. */
+export function inferVitConfig(own: ReadonlyMap<string, Tensor>, metadata: Readonly<Record<string, string>> = {}): VitConfig {
+  const saved = metadata.model ? (JSON.parse(metadata.model) as VitConfig) : {};
+  const [width = 0, channels = 3, patchSize = 16] = own.get("patch_embed.proj.weight")!.shape;
+  const depth = new Set([...own.keys()].flatMap((name) => /^blocks\.(\d+)\./.exec(name)?.[1] ?? [])).size;
+  const classToken = own.has("cls_token");
+  const count = own.get("pos_embed")?.size(1);
+  if (count === undefined || depth === 0)
+    throw new WeightsError("the weights have no pos_embed or no blocks: not a Vision Transformer");
+  const patches = count - (classToken ? 1 : 0);
+  const side = Math.round(Math.sqrt(patches));
+  const imageSize = saved.imageSize ?? side * patchSize;
+  if (saved.imageSize === undefined && side * side !== patches) {
+    throw new WeightsError(`the positions are for ${patches} patches, which is not a square grid; give imageSize`);
+  }
+  const mlp = own.get("blocks.0.mlp.fc1.weight");
+  return {
+    ...saved,
+    imageSize,
+    patchSize,
+    channels,
+    width,
+    depth,
+    classToken,
+    heads: saved.heads ?? Math.max(1, Math.round(width / 64)),
+    mlpRatio: mlp ? mlp.size(0) / width : 4,
+    qkvBias: own.has("blocks.0.attn.qkv.bias") || own.has("blocks.0.attn.q_bias"),
+    keyBias: !own.has("blocks.0.attn.q_bias"),
+    ...(own.has("blocks.0.ls1.gamma") ? { layerScale: 1 } : {}),
+  };
+}
+
+/**
+ * Makes the encoder that a safetensors file holds: this library's exports and checkpoints, timm's files, and DINO's and MoCo v3's once
+ * converted to safetensors.
+ *
+ * @param options changes to the inferred configuration, such as heads (MoCo v3's ViT-S has 12) or another imageSize
+ */
+export function loadVit(path: string, options: VitConfig = {}): LoadedEncoder {
+  return tidy(() => {
+    const { tensors, metadata } = readSafetensors(path);
+    const { own, ignored } = encoderTensors(tensors);
+    const inferred = inferVitConfig(own, metadata);
+    const encoder = new VisionTransformer({ ...inferred, ...options });
+    const size = inferred.imageSize!;
+    const [height, width] = typeof size === "number" ? [size, size] : size;
+    encoder.loadWeights(own, [height / inferred.patchSize!, width / inferred.patchSize!]);
+    return { encoder: encoder.eval(), metadata, ignored };
+  });
+}

@@ -1,0 +1,57 @@
+// What the methods and evaluations need to know of a backbone, whichever it is.
+import type { Module } from "../nn/index.js";
+import type { Tensor } from "../torch/index.js";
+import type { Grid } from "./position.js";
+
+/** Patches of the input that are replaced by a learnable token, after the patch embedding and before positions are added. */
+export interface TokenMask {
+  /** bool [B, N]: true where a patch is replaced. */
+  where: Tensor;
+  /** [C] */
+  token: Tensor;
+}
+
+export interface EncodeOptions {
+  /** Replace patches by a mask token. */
+  mask?: TokenMask | undefined;
+  /** Encode only these patches of each image: int64 [B, n], row-major patch numbers. */
+  subset?: Tensor | undefined;
+  /** Blocks whose outputs are wanted, counted from 0 (negative from the end). They come as they leave the block, without the final norm. */
+  levels?: readonly number[] | undefined;
+  /** The last block's attention of the class token is wanted. */
+  attention?: boolean | undefined;
+  /** Only the class token is wanted: the last block is computed for it alone. Default false. */
+  classOnly?: boolean | undefined;
+}
+
+export interface Encoded {
+  /** The whole sequence after the final norm: class token (where there is one), then patches: [B, 1 + n, C]; [B, 1, C] with classOnly. */
+  tokens: Tensor;
+  /** The image's feature [B, C]: the class token where there is one, else the mean of the patches. */
+  feature: Tensor;
+  /** Patch tokens after the final norm [B, n, C]; null with classOnly. */
+  patches: Tensor | null;
+  /** The wanted levels, [B, 1 + n, C] each. */
+  levels: Tensor[];
+  /** Attention of the class token in the last block [B, heads, 1 + n], its own weight first; null unless wanted. */
+  attention: Tensor | null;
+  /** Rows and columns of patches of the input. */
+  grid: Grid;
+}
+
+/** A backbone. */
+export interface Encoder extends Module {
+  /** Channels of its features. */
+  readonly width: number;
+  /** Pixels of the input behind one patch token, per side. */
+  readonly stride: number;
+  /** Channels of the input images. */
+  readonly channels: number;
+  /** 1 when a class token comes before the patches, else 0. */
+  readonly prefix: number;
+  /** Number of blocks. */
+  readonly depth: number;
+  forward(images: Tensor, options?: EncodeOptions): Encoded;
+  /** Copies weights in by timm's names. */
+  loadWeights(weights: ReadonlyMap<string, Tensor>): void;
+}

@@ -1,0 +1,9 @@
+// The door of the models: backbones, heads and decoders.
+export * from "./block.js";
+export * from "./checkpoint.js";
+export * from "./dino-head.js";
+export * from "./encoder.js";
+export * from "./image-decoder.js";
+export * from "./position.js";
+export * from "./vit.js";
+export type { VitInit } from "./vit-init.js";

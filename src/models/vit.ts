@@ -1,0 +1,240 @@
+// Vision Transformer (Dosovitskiy et al., 2021) with the switches that the methods need. Parameter names and results are timm's.
+import { buffer, Conv2d, LayerNorm, Module, parameter, ShapeError } from "../nn/index.js";
+import { cat, empty, type Tensor, tidy, where, zeros } from "../torch/index.js";
+import { Block, withClassToken } from "./block.js";
+import type { Encoded, EncodeOptions, Encoder } from "./encoder.js";
+import { type Grid, resizePositions, type SinCosOptions, sinCosPositions } from "./position.js";
+import { initVit, type VitInit } from "./vit-init.js";
+
+export interface VitConfig {
+  /** Pixels per side (or [height, width]) that the positions are made for; other sizes are taken by interpolating them. Default 224. */
+  imageSize?: number | readonly [number, number];
+  /** Pixels of a patch's side. Default 16. */
+  patchSize?: number;
+  /** Channels of the images. Default 3. */
+  channels?: number;
+  /** Default 384 (ViT-S). */
+  width?: number;
+  /** Default 12. */
+  depth?: number;
+  /** Default width / 64, at least 1. */
+  heads?: number;
+  /** Default 4. */
+  mlpRatio?: number;
+  /** `learned` (default), or fixed sines and cosines. */
+  positions?: "learned" | "sin-cos";
+  /** Order and temperature of fixed positions. */
+  sinCos?: SinCosOptions;
+  /** How positions are resized for other image sizes: see position.ts. Default exact. */
+  interpolation?: "exact" | "dino";
+  /** A class token before the patches. Default true. */
+  classToken?: boolean;
+  /** Bias of q, k, v. Default true. */
+  qkvBias?: boolean;
+  /** Bias of k. Default true; CAE has none. */
+  keyBias?: boolean;
+  /** Start of layer scale; none when left out. CAE: 0.1. */
+  layerScale?: number;
+  /** Largest drop-path probability; grows linearly with depth from 0. Default 0. */
+  dropPath?: number;
+  /** Default `dino` (truncated normal, std 0.02). */
+  init?: VitInit;
+}
+
+/** The published sizes. */
+export const vitSizes = {
+  tiny: { width: 192, depth: 12, heads: 3 },
+  small: { width: 384, depth: 12, heads: 6 },
+  base: { width: 768, depth: 12, heads: 12 },
+  large: { width: 1024, depth: 24, heads: 16 },
+} as const;
+
+class PatchEmbed extends Module {
+  proj: Conv2d;
+  constructor(channels: number, width: number, patchSize: number) {
+    super();
+    this.proj = new Conv2d(channels, width, patchSize, { stride: patchSize });
+  }
+  /** [B, channels, H, W] -> [B, N, C], patches row by row. */
+  forward(images: Tensor): Tensor {
+    return this.proj.call(images).flatten(2).transpose(1, 2);
+  }
+}
+
+export class VisionTransformer extends Module implements Encoder {
+  clsToken: Tensor | null;
+  posEmbed: Tensor;
+  patchEmbed: PatchEmbed;
+  blocks: Block[];
+  norm: LayerNorm;
+  readonly config: Readonly<Required<Omit<VitConfig, "layerScale" | "sinCos">> & Pick<VitConfig, "layerScale" | "sinCos">>;
+  readonly width: number;
+  readonly depth: number;
+  readonly stride: number;
+  readonly channels: number;
+  readonly prefix: number;
+  /** Rows and columns of patches that the positions are made for. */
+  readonly positionGrid: Grid;
+
+  constructor(config: VitConfig = {}) {
+    super();
+    const { imageSize = 224, patchSize = 16, channels = 3, width = 384, depth = 12, mlpRatio = 4, classToken = true } = config;
+    const {
+      positions = "learned",
+      interpolation = "exact",
+      qkvBias = true,
+      keyBias = true,
+      dropPath = 0,
+      init = "dino",
+    } = config;
+    const heads = config.heads ?? Math.max(1, Math.round(width / 64));
+    this.config = {
+      ...config,
+      imageSize,
+      patchSize,
+      channels,
+      width,
+      depth,
+      heads,
+      mlpRatio,
+      classToken,
+      positions,
+      interpolation,
+      qkvBias,
+      keyBias,
+      dropPath,
+      init,
+    };
+    const [height, imageWidth] = typeof imageSize === "number" ? [imageSize, imageSize] : imageSize;
+    if (height % patchSize !== 0 || imageWidth % patchSize !== 0) {
+      throw new ShapeError(`the image size ${height}x${imageWidth} must be a multiple of the patch size, ${patchSize}`);
+    }
+    this.positionGrid = [height / patchSize, imageWidth / patchSize];
+    this.width = width;
+    this.depth = depth;
+    this.stride = patchSize;
+    this.channels = channels;
+    this.prefix = classToken ? 1 : 0;
+    const count = this.positionGrid[0] * this.positionGrid[1];
+    this.clsToken = classToken ? parameter(zeros([1, 1, width])) : null;
+    this.posEmbed =
+      positions === "learned"
+        ? parameter(empty([1, this.prefix + count, width]))
+        : buffer(
+            tidy(() => {
+              const fixed = sinCosPositions(this.positionGrid, width, config.sinCos).unsqueeze(0);
+              return classToken ? cat([zeros([1, 1, width]), fixed], 1) : fixed.contiguous();
+            }),
+          );
+    this.patchEmbed = new PatchEmbed(channels, width, patchSize);
+    this.blocks = Array.from(
+      { length: depth },
+      (_, i) =>
+        new Block({
+          width,
+          heads,
+          mlpRatio,
+          qkvBias,
+          keyBias,
+          layerScale: config.layerScale,
+          dropPath: depth > 1 ? (dropPath * i) / (depth - 1) : dropPath,
+        }),
+    );
+    this.norm = new LayerNorm(width);
+    initVit(this, init);
+  }
+
+  /** Rows and columns of patches for images of this size. */
+  gridOf(images: Tensor): Grid {
+    const [, channels, height = 0, width = 0] = images.shape;
+    const patch = this.config.patchSize;
+    if (images.ndim !== 4 || channels !== this.channels) {
+      throw new ShapeError(`the encoder expects images [B, ${this.channels}, H, W], got [${images.shape.join(", ")}]`);
+    }
+    if (height % patch !== 0 || width % patch !== 0 || height === 0 || width === 0) {
+      throw new ShapeError(`image height and width must be multiples of the patch size ${patch}, got ${height}x${width}`);
+    }
+    return [height / patch, width / patch];
+  }
+
+  /** Positions for a grid, [1, prefix + rows * columns, C]. */
+  positionsFor(grid: Grid): Tensor {
+    return resizePositions(this.posEmbed, this.positionGrid, grid, this.prefix, { semantics: this.config.interpolation });
+  }
+
+  /** What goes into the first block: patch embedding, mask tokens, positions, the subset, the class token. [B, prefix + n, C] */
+  embed(images: Tensor, { mask, subset }: Pick<EncodeOptions, "mask" | "subset"> = {}): Tensor {
+    return tidy(() => {
+      const grid = this.gridOf(images);
+      const positions = this.positionsFor(grid);
+      let patches = this.patchEmbed.call(images);
+      // In the patch embedding's dtype, so that a mask token does not widen a half-precision sequence.
+      if (mask) patches = where(mask.where.unsqueeze(-1), mask.token.to(patches.dtype), patches);
+      patches = patches.add(positions.slice(1, this.prefix));
+      if (subset) {
+        const [batch = 0, , width = 0] = patches.shape;
+        patches = patches.gather(1, subset.unsqueeze(-1).expand([batch, subset.size(1), width]));
+      }
+      if (!this.clsToken) return patches;
+      return withClassToken(this.clsToken.add(positions.slice(1, 0, 1)), patches);
+    });
+  }
+
+  /** @param images [B, channels, H, W] */
+  forward(images: Tensor, options: EncodeOptions = {}): Encoded {
+    const { levels = [], attention = false, classOnly = false } = options;
+    if ((attention || classOnly) && !this.clsToken)
+      throw new ShapeError("attention and classOnly need an encoder with a class token");
+    const wanted = levels.map((level) => {
+      const index = level < 0 ? level + this.depth : level;
+      if (!Number.isInteger(index) || index < 0 || index >= this.depth) {
+        throw new RangeError(`level ${level} does not exist: the encoder has blocks 0 to ${this.depth - 1}`);
+      }
+      return index;
+    });
+    const last = this.depth - 1;
+    // A wanted last level needs all its tokens.
+    const queries = classOnly && !wanted.includes(last) ? 1 : undefined;
+    let x = this.embed(images, options);
+    let weights: Tensor | null = null;
+    const outputs = new Map<number, Tensor>();
+    for (const [i, block] of this.blocks.entries()) {
+      if (i === last && attention) {
+        const result = tidy(() => {
+          const { output, weights: all } = block.withAttention(x, { queries });
+          return { output, row: all.select(2, 0) };
+        });
+        x = result.output;
+        weights = result.row;
+      } else x = block.call(x, i === last ? { queries } : {});
+      if (wanted.includes(i)) outputs.set(i, x);
+    }
+    const normed = this.norm.call(classOnly ? x.narrow(1, 0, 1) : x);
+    const patches = classOnly ? null : normed.slice(1, this.prefix);
+    return {
+      tokens: normed,
+      feature: this.clsToken ? normed.select(1, 0) : normed.mean(1),
+      patches,
+      levels: wanted.map((index) => outputs.get(index)!),
+      attention: weights,
+      grid: this.gridOf(images),
+    };
+  }
+
+  /** Copies an encoder's tensors in; positions made for another grid (`from`, else the square one) are interpolated. */
+  loadWeights(weights: ReadonlyMap<string, Tensor>, from?: Grid): void {
+    tidy(() => {
+      const values = new Map(weights);
+      const positions = weights.get("pos_embed");
+      if (positions && positions.size(1) !== this.posEmbed.size(1)) {
+        const side = Math.round(Math.sqrt(positions.size(1) - this.prefix));
+        const { interpolation: semantics } = this.config;
+        values.set(
+          "pos_embed",
+          resizePositions(positions.float(), from ?? [side, side], this.positionGrid, this.prefix, { semantics }),
+        );
+      }
+      this.loadStateDict(values);
+    });
+  }
+}
