@@ -2,6 +2,8 @@
 export { attentionGuidedMask, randomMask } from "./attention-mask.js";
 export { Dino, DinoNetwork, type DinoOptions, dino, dinoOptions, teacherTemperature } from "./dino.js";
 export { dinoLoss, meanEntropy, teacherDistribution } from "./dino-loss.js";
+export { UnknownMethodError } from "./errors.js";
 export * from "./method.js";
 export { Mst, type MstOptions, mst, mstOptions } from "./mst.js";
 export { type MultiCropOptions, multiCropOptions, multiCropViews } from "./multi-crop.js";
+export { type MethodOptions, type MethodSection, methodNamed, methods, registerMethod } from "./registry.js";

@@ -1,0 +1,155 @@
+// What no section can see by itself: whether the sections fit together.
+import { parseSpec } from "../data/index.js";
+import { colourKeys, fillData, fillModel, findCrops, shorterSide, valueAt } from "./recipe-defaults.js";
+import { type ConfigIssue, problem, show } from "./recipe-issues.js";
+import type { Parts } from "./recipe-types.js";
+
+const issue = (path: string, rest: string): ConfigIssue => ({ path, message: `${path} ${rest}` });
+
+/** Problems between sections; `method` is the method's section as it was given. Sections that are missing here have been told of. */
+export function crossChecks(parts: Parts, method: unknown): ConfigIssue[] {
+  const data = checkData(parts);
+  return [
+    ...data,
+    ...checkModel(parts),
+    ...checkOptimizer(parts),
+    ...checkKnn(parts, data.length === 0),
+    ...checkColour(parts, method, data.length === 0),
+  ];
+}
+
+function checkData({ data }: Parts): ConfigIssue[] {
+  if (!data) return [];
+  const issues: ConfigIssue[] = [];
+  for (const key of ["train", "test"] as const) {
+    const spec = data[key];
+    if (spec === undefined) continue;
+    try {
+      parseSpec(spec);
+    } catch (error) {
+      issues.push(issue(`data.${key}`, `is ${show(spec)}: ${(error as Error).message}`));
+    }
+  }
+  if (issues.length > 0) return issues;
+  const { channels } = fillData(data);
+  for (const key of ["mean", "std"] as const) {
+    const given = data[key];
+    if (given && given.length !== channels) {
+      issues.push(
+        problem(
+          `data.${key}`,
+          given,
+          `${channels === 1 ? "one value" : "3 values"}, one a channel (data.channels is ${channels})`,
+        ),
+      );
+    }
+  }
+  return issues;
+}
+
+function checkModel({ data, model, method, train }: Parts): ConfigIssue[] {
+  const issues: ConfigIssue[] = [];
+  const crops = findCrops(method);
+  if (model) {
+    const { patchSize } = model;
+    const whole = (path: string, size: number | undefined) => {
+      if (size !== undefined && size % patchSize !== 0) {
+        issues.push(problem(path, size, `a multiple of model.patchSize, ${patchSize}`));
+      }
+    };
+    if (model.size && model.width && model.depth && model.heads) {
+      issues.push(issue("model.size", `is ${show(model.size)}, but width, depth and heads are given too; leave out model.size`));
+    }
+    const { width, heads, imageSize } = fillModel(model, crops?.values.globalSize);
+    if (width % heads !== 0) issues.push(problem("model.width", width, `a multiple of model.heads, ${heads}`));
+    if (model.positions === "sin-cos" && width % 4 !== 0) {
+      issues.push(problem("model.width", width, "a multiple of 4 for sin-cos positions"));
+    }
+    if (model.imageSize !== undefined || !crops) {
+      for (const side of new Set(typeof imageSize === "number" ? [imageSize] : imageSize)) whole("model.imageSize", side);
+    }
+    if (data?.evalSize !== undefined) whole("data.evalSize", data.evalSize);
+    else if (typeof imageSize !== "number") whole("data.evalSize", shorterSide({ imageSize }));
+    if (crops) {
+      const at = ["method", ...crops.path].join(".");
+      whole(`${at}.globalSize`, crops.values.globalSize);
+      if (crops.values.locals !== 0) whole(`${at}.localSize`, crops.values.localSize);
+    }
+  }
+  const norm = batchNormIn(method);
+  if (train && norm && train.batchSize < 2) {
+    issues.push(problem("train.batchSize", train.batchSize, `at least 2, because method.${norm} is on`));
+  }
+  return issues;
+}
+
+/** The path of an option that turns batch norm on, if any. */
+function batchNormIn(options: unknown, path: string[] = []): string | undefined {
+  if (typeof options !== "object" || options === null) return undefined;
+  for (const [key, value] of Object.entries(options)) {
+    if (/batchNorm$/i.test(key) && value === true) return [...path, key].join(".");
+    const inside = batchNormIn(value, [...path, key]);
+    if (inside) return inside;
+  }
+  return undefined;
+}
+
+const onlyFor = {
+  betas: ["adamw"],
+  eps: ["adamw"],
+  momentum: ["sgd", "lars"],
+  nesterov: ["sgd"],
+  trustCoefficient: ["lars"],
+} as const satisfies Record<string, readonly string[]>;
+
+function checkOptimizer({ optimizer, train }: Parts): ConfigIssue[] {
+  if (!optimizer) return [];
+  const issues: ConfigIssue[] = [];
+  for (const [key, names] of Object.entries(onlyFor) as [keyof typeof onlyFor, readonly string[]][]) {
+    if (optimizer[key] !== undefined && !names.includes(optimizer.name)) {
+      issues.push(
+        issue(
+          `optimizer.${key}`,
+          `is given, but only ${names.join(" and ")} ha${names.length > 1 ? "ve" : "s"} it; optimizer.name is "${optimizer.name}"`,
+        ),
+      );
+    }
+  }
+  if (optimizer.nesterov && optimizer.momentum === 0) {
+    issues.push(problem("optimizer.momentum", 0, "more than 0, because optimizer.nesterov is on"));
+  }
+  const { warmupEpochs } = optimizer;
+  if (train && warmupEpochs !== undefined && warmupEpochs >= train.epochs && warmupEpochs > 0) {
+    issues.push(problem("optimizer.warmupEpochs", warmupEpochs, `less than train.epochs, ${train.epochs}`));
+  }
+  return issues;
+}
+
+function checkKnn({ knn, data, model }: Parts, dataIsSound: boolean): ConfigIssue[] {
+  if (!knn) return [];
+  const issues: ConfigIssue[] = [];
+  if (knn.everyEpochs > 0 && data && dataIsSound && fillData(data).test === undefined) {
+    issues.push(
+      issue("knn.everyEpochs", `is ${knn.everyEpochs}, but there is nothing to classify; give data.test, or set it to 0`),
+    );
+  }
+  const largest = Math.max(...knn.k);
+  if (knn.bank !== undefined && largest > knn.bank) {
+    issues.push(problem("knn.k", knn.k, `at most as many neighbours as knn.bank has images, ${knn.bank}`));
+  }
+  if (model && !model.classToken && knn.readout?.includes("class")) {
+    issues.push(problem("knn.readout", knn.readout, '"mean", because model.classToken is false'));
+  }
+  return issues;
+}
+
+function checkColour({ data, method }: Parts, given: unknown, dataIsSound: boolean): ConfigIssue[] {
+  const crops = findCrops(method);
+  if (!data || !crops || !dataIsSound || fillData(data).channels !== 1) return [];
+  return colourKeys.flatMap((keys) => {
+    const value = valueAt(given, [...crops.path, ...keys]);
+    if (typeof value !== "number" || value === 0) return [];
+    const path = ["method", ...crops.path, ...keys].join(".");
+    return [problem(path, value, "0, because grey images (data.channels 1) have no colour to change")];
+  });
+}

@@ -1,0 +1,141 @@
+// Defaults that follow from other sections: from the dataset its channels and normalisation, from the method's crops the image size,
+// from the length of the run its warm-up.
+import { type Normalization, parseSpec } from "../data/index.js";
+import { vitSizes } from "../models/index.js";
+import type { Channels, DataRecipe, ModelRecipe, OptimizerRecipe, Parts, Recipe } from "./recipe-types.js";
+
+/** Per-channel mean and standard deviation of the training images, scaled to 0..1. */
+const normalizations: Readonly<Record<string, Normalization>> = {
+  "fashion-mnist": { mean: [0.286], std: [0.353] },
+  cifar10: { mean: [0.4914, 0.4822, 0.4465], std: [0.247, 0.2435, 0.2616] },
+  cifar100: { mean: [0.5071, 0.4865, 0.4409], std: [0.2673, 0.2564, 0.2762] },
+};
+const imagenet: Normalization = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+
+/** Datasets that have a test split under the same spec. */
+const split = new Set(Object.keys(normalizations));
+
+/** What a dataset's images look like when nothing is said. */
+function known(spec: string): { kind: string; channels: Channels; normalization: Normalization } {
+  const { kind } = parseSpec(spec);
+  const normalization = normalizations[kind] ?? imagenet;
+  return { kind, channels: normalization.mean.length as Channels, normalization };
+}
+
+/** Grey values in three channels, or three channels' average in one. */
+function spread(values: readonly number[], channels: Channels): number[] {
+  if (values.length === channels) return [...values];
+  if (channels === 3) return [values[0]!, values[0]!, values[0]!];
+  return [Number((values.reduce((sum, value) => sum + value, 0) / values.length).toFixed(4))];
+}
+
+/** All but the size of evaluations, which is the model's. */
+export function fillData(data: NonNullable<Parts["data"]>): Omit<DataRecipe, "evalSize"> & { evalSize?: number | undefined } {
+  const { kind, channels, normalization } = known(data.train);
+  const trainSplit = data.trainSplit ?? parseSpec(data.train).options.split;
+  const wanted = data.channels ?? channels;
+  const test = data.test ?? (split.has(kind) ? data.train : undefined);
+  const other = test !== undefined && (test === data.train || split.has(parseSpec(test).kind));
+  const testSplit =
+    data.testSplit ?? (test === undefined ? undefined : parseSpec(test).options.split) ?? (other ? "test" : undefined);
+  return {
+    ...data,
+    ...(test !== undefined && { test }),
+    ...(trainSplit !== undefined && { trainSplit }),
+    ...(testSplit !== undefined && { testSplit }),
+    channels: wanted,
+    mean: data.mean ?? spread(normalization.mean, wanted),
+    std: data.std ?? spread(normalization.std, wanted),
+  };
+}
+
+/** Width, depth, heads and image size. */
+export function fillModel(model: NonNullable<Parts["model"]>, cropSize: number | undefined): ModelRecipe {
+  const { size, ...given } = model;
+  const preset = vitSizes[size ?? "small"];
+  const width = given.width ?? preset.width;
+  return {
+    ...given,
+    width,
+    depth: given.depth ?? preset.depth,
+    heads: given.heads ?? Math.max(1, Math.round(width / 64)),
+    imageSize: given.imageSize ?? cropSize ?? 224,
+  };
+}
+
+/** The shorter side of the images that positions are made for. */
+export function shorterSide({ imageSize }: Pick<ModelRecipe, "imageSize">): number {
+  return typeof imageSize === "number" ? imageSize : Math.min(...imageSize);
+}
+
+export function fillOptimizer(optimizer: NonNullable<Parts["optimizer"]>, epochs: number): OptimizerRecipe {
+  const { name, betas, eps, momentum, nesterov, trustCoefficient, ...given } = optimizer;
+  const { lr, weightDecay } = {
+    adamw: { lr: 5e-4, weightDecay: { from: 0.04, to: 0.4 } },
+    sgd: { lr: 0.03, weightDecay: 1e-4 },
+    lars: { lr: 0.3, weightDecay: 1e-6 },
+  }[name];
+  const common = {
+    ...given,
+    lr: given.lr ?? lr,
+    weightDecay: given.weightDecay ?? weightDecay,
+    warmupEpochs: given.warmupEpochs ?? Math.min(10, epochs / 10),
+  };
+  if (name === "adamw") return { name, ...common, betas: betas ?? [0.9, 0.999], eps: eps ?? 1e-8 };
+  if (name === "sgd") return { name, ...common, momentum: momentum ?? 0.9, nesterov: nesterov ?? false };
+  return { name, ...common, momentum: momentum ?? 0.9, trustCoefficient: trustCoefficient ?? 0.001 };
+}
+
+export function fillKnn(knn: NonNullable<Parts["knn"]>, classToken: boolean): Recipe["knn"] {
+  return { ...knn, readout: knn.readout ?? (classToken ? "class" : "mean") };
+}
+
+/** A `crops` section (multi-crop.ts) somewhere in a method's options. */
+export interface Crops {
+  /** Keys that lead to it, from the method's options. */
+  path: string[];
+  values: CropValues;
+}
+
+export interface CropValues {
+  globalSize: number;
+  locals?: number;
+  localSize?: number;
+  grayscale?: number;
+  jitter?: { p: number; saturation: number; hue: number };
+}
+
+/** A method that crops has its options under the key `crops`; one that wraps another has them inside that one's. */
+export function findCrops(options: unknown, path: string[] = []): Crops | undefined {
+  if (typeof options !== "object" || options === null) return undefined;
+  for (const [key, value] of Object.entries(options)) {
+    const here = [...path, key];
+    if (key === "crops" && typeof value?.globalSize === "number") return { path: here, values: value as CropValues };
+    const inside = findCrops(value, here);
+    if (inside) return inside;
+  }
+  return undefined;
+}
+
+/** Colour operations that mean nothing on grey images, as keys below `crops`. */
+export const colourKeys = [["grayscale"], ["jitter", "saturation"], ["jitter", "hue"]] as const;
+
+/** The options with the colour operations of crops at 0, where they were not asked for: what a run on grey images really does. */
+export function withoutColour(method: Parts["method"] & object, given: unknown): Recipe["method"] {
+  const copy = structuredClone(method);
+  const crops = findCrops(copy);
+  if (!crops) return copy;
+  for (const keys of colourKeys) {
+    if (valueAt(given, [...crops.path, ...keys]) !== undefined) continue;
+    const owner = valueAt(crops.values, keys.slice(0, -1)) as Record<string, unknown> | undefined;
+    const last = keys.at(-1)!;
+    if (owner && last in owner) owner[last] = 0;
+  }
+  return copy;
+}
+
+export function valueAt(value: unknown, keys: readonly string[]): unknown {
+  let here = value;
+  for (const key of keys) here = typeof here === "object" && here !== null ? (here as Record<string, unknown>)[key] : undefined;
+  return here;
+}

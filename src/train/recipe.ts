@@ -1,0 +1,126 @@
+// A recipe: everything that decides a training run, as one object. A recipe file default-exports `defineRecipe({...})`; `resolveRecipe` checks
+// it, reports all problems at once, and fills in the defaults, so that what a run was made with can be read off its recipe.json.
+import { methodNamed } from "../methods/index.js";
+import { crossChecks } from "./recipe-checks.js";
+import { fillData, fillKnn, fillModel, fillOptimizer, findCrops, shorterSide, withoutColour } from "./recipe-defaults.js";
+import { ConfigError, type ConfigIssue, issuesOf, pathsOf, problem, unknownKey } from "./recipe-issues.js";
+import { aliases, recipeSchema, recipeSections } from "./recipe-schema.js";
+import type { MethodRecipe, Parts, Recipe, RecipeInput } from "./recipe-types.js";
+
+export { ConfigError, type ConfigIssue } from "./recipe-issues.js";
+export type { DataRecipe, MethodRecipe, ModelRecipe, OptimizerRecipe, Recipe, RecipeInput } from "./recipe-types.js";
+
+/** Returns its argument: it is there so that an editor knows the keys and a wrong one does not compile. */
+export function defineRecipe(recipe: RecipeInput): RecipeInput {
+  return recipe;
+}
+
+/**
+ * A recipe with every default filled in. A resolved recipe stays as it is.
+ *
+ * @throws ConfigError with everything that is wrong
+ */
+export function resolveRecipe(input: unknown): Recipe {
+  if (!isRecord(input)) throw new ConfigError([problem("", input, "an object with the sections data and method")]);
+  const issues: ConfigIssue[] = [];
+  const sections = Object.keys(recipeSections);
+  const elsewhere = pathsOf(recipeSchema);
+  for (const key of Object.keys(input)) {
+    if (!sections.includes(key)) issues.push(unknownKey([], key, sections, { aliases, elsewhere }));
+  }
+  const read = <Name extends keyof typeof recipeSections>(name: Name) => {
+    const schema = recipeSections[name];
+    const result = schema.safeParse(input[name]);
+    if (!result.success) issues.push(...issuesOf(result.error, schema, input[name], { prefix: [name], aliases, elsewhere }));
+    return result.data as ReturnType<(typeof recipeSections)[Name]["parse"]> | undefined;
+  };
+  const name = read("name");
+  const checkpoint = read("checkpoint");
+  const pictures = read("pictures");
+  const parts: Parts = {
+    data: read("data"),
+    model: read("model"),
+    method: readMethod(input.method, read("method"), issues),
+    optimizer: read("optimizer"),
+    train: read("train"),
+    knn: read("knn"),
+  };
+  issues.push(...crossChecks(parts, input.method));
+  const { data, model, method, optimizer, train, knn } = parts;
+  if (issues.length > 0 || !data || !model || !method || !optimizer || !train || !knn || !checkpoint || !pictures) {
+    throw new ConfigError(issues);
+  }
+  const filled = fillData(data);
+  const vit = fillModel(model, findCrops(method)?.values.globalSize);
+  const recipe: Recipe = {
+    ...(name !== undefined && { name }),
+    data: { ...filled, evalSize: filled.evalSize ?? shorterSide(vit) },
+    model: vit,
+    method: filled.channels === 1 ? withoutColour(method, input.method) : method,
+    optimizer: fillOptimizer(optimizer, train.epochs),
+    train,
+    checkpoint,
+    knn: fillKnn(knn, vit.classToken),
+    pictures,
+  };
+  // Keys that were given as undefined are as good as not given.
+  return JSON.parse(JSON.stringify(recipe)) as Recipe;
+}
+
+function readMethod(given: unknown, section: { name: string } | undefined, issues: ConfigIssue[]): MethodRecipe | undefined {
+  if (!section) return undefined;
+  let definition: ReturnType<typeof methodNamed>;
+  try {
+    definition = methodNamed(section.name);
+  } catch (error) {
+    issues.push({ path: "method.name", message: `method.name: ${(error as Error).message}` });
+    return undefined;
+  }
+  const { name, ...options } = given as MethodRecipe;
+  const result = definition.options.safeParse(options);
+  if (result.success) return { name, ...(result.data as object) };
+  issues.push(
+    ...issuesOf(result.error, definition.options, options, {
+      prefix: ["method"],
+      elsewhere: pathsOf(definition.options, "method"),
+    }),
+  );
+  return undefined;
+}
+
+/** The largest learning rate of the run: lr, scaled to the images of a step. */
+export function peakLearningRate({ optimizer, train }: Recipe): number {
+  return optimizer.lrScaling === "none" ? optimizer.lr : (optimizer.lr * train.batchSize * train.accumulate) / 256;
+}
+
+/** Keys that may differ between a run and its continuation, because the result does not depend on them; `*` stands for all keys below. */
+export const resultNeutralKeys = [
+  "name",
+  "train.workers",
+  "train.prefetch",
+  "train.logEvery",
+  "checkpoint.*",
+  "knn.*",
+  "pictures.*",
+] as const;
+
+const isNeutral = (path: string) =>
+  resultNeutralKeys.some((key) => (key.endsWith(".*") ? path.startsWith(key.slice(0, -1)) : path === key));
+
+/** The paths in which two resolved recipes would give different results, in the order of the first. */
+export function differingKeys(a: Recipe, b: Recipe): string[] {
+  const [left, right] = [leaves(a), leaves(b)];
+  const paths = new Set([...left.keys(), ...right.keys()]);
+  return [...paths].filter((path) => left.get(path) !== right.get(path) && !isNeutral(path));
+}
+
+function leaves(value: unknown, path = "", found = new Map<string, string>()): Map<string, string> {
+  if (isRecord(value)) {
+    for (const [key, inner] of Object.entries(value)) leaves(inner, path ? `${path}.${key}` : key, found);
+  } else if (value !== undefined) found.set(path, JSON.stringify(value));
+  return found;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
