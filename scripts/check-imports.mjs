@@ -14,10 +14,11 @@ export const ALLOWED = {
   optim: ["torch", "nn"],
   models: ["torch", "nn"],
   data: [],
-  methods: ["torch", "nn", "optim", "models", "data"],
-  evaluate: ["torch", "nn", "optim", "models", "methods", "data"],
-  train: ["torch", "nn", "optim", "models", "methods", "data", "evaluate"],
-  cli: ["torch", "nn", "optim", "models", "methods", "data", "evaluate", "train"],
+  draw: ["torch"],
+  methods: ["torch", "nn", "optim", "models", "data", "draw"],
+  evaluate: ["torch", "nn", "optim", "models", "methods", "data", "draw"],
+  train: ["torch", "nn", "optim", "models", "methods", "data", "evaluate", "draw"],
+  cli: ["torch", "nn", "optim", "models", "methods", "data", "evaluate", "train", "draw"],
 };
 
 /** Single files that may do more than their folder: where a batch becomes tensors. */

@@ -16,6 +16,7 @@ export { type DatasetOpener, type OpenOptions, openDataset, parseSpec, registerD
 export { type Interpolation, resample, type Window } from "./resample.js";
 export { Rng } from "./rng.js";
 export { subset } from "./subset.js";
+export { type Batch, denormalise, type PixelScale, type ToTensorsOptions, toTensors } from "./tensors.js";
 export * from "./transforms.js";
 export { type Verification, type VerifyOptions, verifyDataset } from "./verify.js";
 export {
