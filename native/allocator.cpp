@@ -179,7 +179,10 @@ CachingAllocator& allocator() {
     return *instance;
 }
 
-void deleteBlock(void* block) { allocator().give(block); }
+// oneDNN's wrapper inside libtorch frees null pointers through here.
+void deleteBlock(void* block) {
+    if (block) allocator().give(block);
+}
 
 // configureAllocator(caching, cacheLimitBytes, memoryLimitBytes); 0 leaves a limit as it is.
 napi_value configureAllocator(napi_env env, size_t, napi_value* argv) {
