@@ -2,9 +2,9 @@
 // blurs; this is the Gaussian itself (cut at three standard deviations, edge pixels repeated as PIL does), separable, in fixed point
 // with 16 bits kept between the two passes.
 
+import { kernels, region, scratch } from "./kernels.js";
+
 const WEIGHT_BITS = 15;
-let padded = new Int32Array(0);
-let between = new Uint16Array(0);
 let weights = new Int32Array(0);
 
 /** Half of the symmetric kernel in units of 2^-15, summing to exactly 2^15 with its mirror image. Returns the radius. */
@@ -28,63 +28,35 @@ function kernel(sigma: number): number {
 export function gaussianBlur(data: Uint8Array, at: number, height: number, width: number, channels: number, sigma: number): void {
   const radius = kernel(sigma);
   if (radius === 0) return;
-  if (padded.length < width + 2 * radius) padded = new Int32Array(width + 2 * radius);
-  if (between.length < height * width) between = new Uint16Array(height * width);
+  // The kernels' memory: weights, the plane with its edge pixels repeated left and right, the rows after the first pass (16 bits)
+  // with the edge rows repeated above and below, the result.
+  const wide = width + 2 * radius;
+  const pitch = region(2 * width);
+  const padded = region(4 * (radius + 1));
+  const between = padded + region(height * wide);
+  const result = between + pitch * (height + 2 * radius);
+  const { bytes, ints } = scratch(result + region(height * width));
+  for (let k = 0; k <= radius; k++) ints[k] = weights[k]!;
+  const middle = between + radius * pitch;
   for (let c = 0; c < channels; c++) {
     const plane = at + c * height * width;
-    for (let y = 0; y < height; y++) blurRow(data, plane + y * width, y * width, width, radius);
-    for (let y = 0; y < height; y++) blurColumn(data, plane + y * width, y, height, width, radius);
-  }
-}
-
-function blurRow(data: Uint8Array, from: number, to: number, width: number, radius: number): void {
-  const row = padded;
-  const w = weights;
-  const out = between;
-  const left = data[from]!;
-  const right = data[from + width - 1]!;
-  for (let x = 0; x < radius; x++) {
-    row[x] = left;
-    row[radius + width + x] = right;
-  }
-  for (let x = 0; x < width; x++) row[radius + x] = data[from + x]!;
-  const w0 = w[0]!;
-  for (let x = 0; x < width; x++) {
-    const center = x + radius;
-    let sum = Math.imul(row[center]!, w0) + 64;
-    for (let k = 1; k <= radius; k++) sum = (sum + Math.imul((row[center - k]! + row[center + k]!) | 0, w[k]!)) | 0;
-    out[to + x] = sum >> 7;
-  }
-}
-
-function blurColumn(data: Uint8Array, to: number, y: number, height: number, width: number, radius: number): void {
-  const sums = padded;
-  const source = between;
-  const w = weights;
-  const center = y * width;
-  const w0 = w[0]!;
-  for (let x = 0; x < width; x++) sums[x] = (Math.imul(source[center + x]!, w0) + (1 << 22)) | 0;
-  let k = 1;
-  for (; k < radius; k += 2) {
-    const a = Math.max(y - k, 0) * width;
-    const b = Math.min(y + k, height - 1) * width;
-    const c = Math.max(y - k - 1, 0) * width;
-    const d = Math.min(y + k + 1, height - 1) * width;
-    const wa = w[k]!;
-    const wc = w[k + 1]!;
-    for (let x = 0; x < width; x++) {
-      const inner = Math.imul((source[a + x]! + source[b + x]!) | 0, wa);
-      const outer = Math.imul((source[c + x]! + source[d + x]!) | 0, wc);
-      sums[x] = (sums[x]! + ((inner + outer) | 0)) | 0;
+    for (let y = 0; y < height; y++) {
+      const from = plane + y * width;
+      const to = padded + y * wide;
+      for (let x = 0; x < radius; x++) {
+        bytes[to + x] = data[from]!;
+        bytes[to + radius + width + x] = data[from + width - 1]!;
+      }
+      if (width > 64) bytes.set(data.subarray(from, from + width), to + radius);
+      else for (let x = 0; x < width; x++) bytes[to + radius + x] = data[from + x]!;
     }
-  }
-  if (k <= radius) {
-    const a = Math.max(y - k, 0) * width;
-    const b = Math.min(y + k, height - 1) * width;
-    const wa = w[k]!;
-    for (let x = 0; x < width; x++) {
-      sums[x] = (sums[x]! + Math.imul((source[a + x]! + source[b + x]!) | 0, wa)) | 0;
+    kernels.blurRows(padded + radius, wide, 1, radius, 0, width, height, middle, pitch);
+    const last = middle + (height - 1) * pitch;
+    for (let k = 1; k <= radius; k++) {
+      bytes.copyWithin(middle - k * pitch, middle, middle + pitch);
+      bytes.copyWithin(last + k * pitch, last, last + pitch);
     }
+    kernels.blurColumns(middle, pitch, pitch, radius, 0, width, height, result, width);
+    data.set(bytes.subarray(result, result + height * width), plane);
   }
-  for (let x = 0; x < width; x++) data[to + x] = sums[x]! >> 23;
 }

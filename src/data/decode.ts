@@ -1,6 +1,6 @@
 // Image files to pixels, by sharp (libvips). EXIF orientation is applied, transparency is laid on white, CMYK and 16-bit images become
 // 8-bit sRGB, of an animation the first frame is taken. A file that is cut off, damaged, too large or no image is a bad sample.
-import { statSync } from "node:fs";
+import { accessSync, constants, statSync } from "node:fs";
 import type Sharp from "sharp";
 import { BadSampleError, DataError, messageOf } from "./errors.js";
 import type { Pixels } from "./pixels.js";
@@ -54,6 +54,11 @@ function checkFile(path: string): void {
   if (stat.isDirectory()) throw new BadSampleError("it is a directory");
   if (!stat.isFile()) throw new BadSampleError("it is not a regular file");
   if (stat.size === 0) throw new BadSampleError("it is empty (0 bytes)");
+  try {
+    accessSync(path, constants.R_OK);
+  } catch (cause) {
+    throw new BadSampleError("it may not be read (no permission)", { cause });
+  }
 }
 
 /** Decodes one file to RGB. Every failure is a `BadSampleError`. */
@@ -61,15 +66,18 @@ export async function decodeFile(path: string, options: DecodeOptions = {}): Pro
   const { maxPixels = 100_000_000, minSide = 4, shrinkTo } = options;
   const sharp = await loadSharp();
   checkFile(path);
-  let result: { data: Buffer; info: { width: number; height: number; channels: number } };
-  try {
+  const decode = (): Promise<Decoded> => {
     let image = sharp(path, { failOn: "error", limitInputPixels: maxPixels, autoOrient: true, pages: 1 })
       .flatten({ background: "#ffffff" })
       .toColourspace("srgb");
     if (shrinkTo !== undefined) image = image.resize(shrinkTo, shrinkTo, { fit: "outside", withoutEnlargement: true });
-    result = await image.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
+    return image.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
+  };
+  let result: Decoded;
+  try {
+    result = await decode();
   } catch (cause) {
-    throw new BadSampleError(reasonFor(cause, maxPixels), { cause });
+    throw new BadSampleError(await reasonFor(cause, maxPixels, decode), { cause });
   }
   const { data, info } = result;
   const { width, height, channels } = info;
@@ -80,10 +88,26 @@ export async function decodeFile(path: string, options: DecodeOptions = {}): Pro
   return { width, height, channels, data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) };
 }
 
-function reasonFor(error: unknown, maxPixels: number): string {
-  const text = messageOf(error);
+interface Decoded {
+  readonly data: Buffer;
+  readonly info: { readonly width: number; readonly height: number; readonly channels: number };
+}
+
+/**
+ * libvips keeps one error text for the whole process, so while other images are decoded a failure may come with another's words or
+ * with none. A text counts once it has been given twice in a row; bad files are rare, and decoding them again costs little.
+ */
+async function reasonFor(error: unknown, maxPixels: number, decode: () => Promise<unknown>): Promise<string> {
+  let text = messageOf(error);
   if (/exceeds pixel limit/.test(text)) return `it has more than ${maxPixels} pixels`;
   if (/unsupported image format/.test(text)) return "it is not an image in a known format";
-  const lines = text.split("\n").map((line) => line.trim());
-  return `it cannot be decoded (${lines.filter(Boolean).slice(0, 2).join(" ").slice(0, 160)})`;
+  for (let attempt = 0; attempt < 4; attempt++) {
+    const again = await decode().then(() => undefined, messageOf);
+    if (again === text && !/unknown error/i.test(text)) {
+      const lines = text.split("\n").map((line) => line.trim());
+      return `it is cut off or damaged (${lines.filter(Boolean).slice(0, 2).join(" ").slice(0, 160)})`;
+    }
+    if (again !== undefined) text = again;
+  }
+  return "it is cut off or damaged";
 }

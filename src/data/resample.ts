@@ -1,6 +1,7 @@
 // Antialiased separable resampling: PIL's algorithm (Pillow's Resample.c), in its 8-bit fixed-point form, bit for bit.
 // A filter is stretched by the scale when the image gets smaller, rows are filtered first, then columns, and the result between the
 // two passes is rounded to 8 bits. Crop, resize and flip are one step, and only the rows and columns that are needed are touched.
+import { FILTER_BITS, kernels, region, scratch } from "./kernels.js";
 import type { Pixels } from "./pixels.js";
 
 export type Interpolation = "bilinear" | "bicubic" | "lanczos";
@@ -20,9 +21,6 @@ export interface Window {
   readonly flip: boolean;
   readonly interpolation: Interpolation;
 }
-
-const BITS = 22; // 32 - 8 bits of pixel - 2 bits of headroom for the filters' overshoot
-const HALF = 1 << (BITS - 1);
 
 function sinc(x: number): number {
   return x === 0 ? 1 : Math.sin(x * Math.PI) / (x * Math.PI);
@@ -96,7 +94,7 @@ class Axis {
       let skipped = 0;
       let kept = 0;
       for (let k = 0; k < taps; k++) {
-        const weight = (sum === 0 ? exact[k]! : exact[k]! / sum) * (1 << BITS);
+        const weight = (sum === 0 ? exact[k]! : exact[k]! / sum) * (1 << FILTER_BITS);
         const fixed = Math.trunc(weight < 0 ? weight - 0.5 : weight + 0.5);
         if (fixed === 0 && kept === 0) {
           skipped++;
@@ -116,105 +114,34 @@ class Axis {
     this.low = low;
     this.high = high;
   }
+
+  /** Bytes that `store` needs for n outputs. */
+  bytes(n: number): number {
+    return region(4 * n * (this.stride + 2));
+  }
+
+  /** Copies first (less `origin`), count and weights of n outputs to an address. */
+  store(ints: Int32Array, address: number, n: number, origin: number): void {
+    const to = address >> 2;
+    const { first, count, weights } = this;
+    for (let i = 0; i < n; i++) {
+      ints[to + i] = first[i]! - origin;
+      ints[to + n + i] = count[i]!;
+    }
+    const total = n * this.stride;
+    for (let i = 0; i < total; i++) ints[to + 2 * n + i] = weights[i]!;
+  }
+
+  /** Where `store` put first, count and weights, and the bytes from one output's weights to the next's. */
+  addresses(address: number, n: number): [first: number, count: number, weights: number, tapBytes: number] {
+    return [address, address + 4 * n, address + 8 * n, 4 * this.stride];
+  }
 }
 
 const columns = new Axis();
 const rows = new Axis();
-let between = new Uint8Array(0);
-let sums = new Int32Array(0);
-
-/** Rounds a fixed-point sum to 0..255. */
-function round8(sum: number): number {
-  return Math.max(0, Math.min(255, sum >> BITS));
-}
-
-/** Filters source rows `top .. bottom` to `width` columns, one plane per channel, into `between`. */
-function filterRows(image: Pixels, top: number, bottom: number, width: number): void {
-  const { first, count, weights, stride } = columns;
-  const { data, width: pitch, channels } = image;
-  const out = between;
-  const plane = (bottom - top) * width;
-  for (let y = top; y < bottom; y++) {
-    let to = (y - top) * width;
-    const row = y * pitch;
-    if (channels === 1) {
-      for (let x = 0; x < width; x++) {
-        let from = row + first[x]!;
-        let w = x * stride;
-        const end = w + count[x]!;
-        let sum = HALF;
-        for (; w < end; w++) sum = (sum + Math.imul(data[from++]!, weights[w]!)) | 0;
-        out[to++] = round8(sum);
-      }
-    } else {
-      for (let x = 0; x < width; x++) {
-        let from = (row + first[x]!) * 3;
-        let w = x * stride;
-        const end = w + count[x]!;
-        let red = HALF;
-        let green = HALF;
-        let blue = HALF;
-        for (; w < end; w++) {
-          const weight = weights[w]!;
-          red = (red + Math.imul(data[from]!, weight)) | 0;
-          green = (green + Math.imul(data[from + 1]!, weight)) | 0;
-          blue = (blue + Math.imul(data[from + 2]!, weight)) | 0;
-          from += 3;
-        }
-        out[to] = round8(red);
-        out[to + plane] = round8(green);
-        out[to + 2 * plane] = round8(blue);
-        to++;
-      }
-    }
-  }
-}
-
-/** One output row from `taps` rows of `between`; `sums` carries what does not fit in four taps at a time. */
-function filterColumn(from: number, taps: number, w: number, width: number, out: Uint8Array, at: number): void {
-  const source = between;
-  const { weights } = rows;
-  const carry = sums;
-  let k = 0;
-  for (; taps - k > 4; k += 4) {
-    const w0 = weights[w + k]!;
-    const w1 = weights[w + k + 1]!;
-    const w2 = weights[w + k + 2]!;
-    const w3 = weights[w + k + 3]!;
-    const a = from + k * width;
-    const b = a + width;
-    const c = b + width;
-    const d = c + width;
-    for (let x = 0; x < width; x++) {
-      const before = k === 0 ? HALF : carry[x]!;
-      const upper = (Math.imul(source[a + x]!, w0) + Math.imul(source[b + x]!, w1)) | 0;
-      const lower = (Math.imul(source[c + x]!, w2) + Math.imul(source[d + x]!, w3)) | 0;
-      carry[x] = (before + ((upper + lower) | 0)) | 0;
-    }
-  }
-  const left = taps - k;
-  const w0 = weights[w + k]!;
-  const w1 = left > 1 ? weights[w + k + 1]! : 0;
-  const w2 = left > 2 ? weights[w + k + 2]! : 0;
-  const w3 = left > 3 ? weights[w + k + 3]! : 0;
-  const a = from + k * width;
-  const b = left > 1 ? a + width : a;
-  const c = left > 2 ? b + width : a;
-  const d = left > 3 ? c + width : a;
-  if (k === 0) carry.fill(HALF, 0, width);
-  if (left <= 2) {
-    for (let x = 0; x < width; x++) {
-      const sum = (Math.imul(source[a + x]!, w0) + Math.imul(source[b + x]!, w1)) | 0;
-      out[at + x] = round8((carry[x]! + sum) | 0);
-    }
-  } else {
-    for (let x = 0; x < width; x++) {
-      const upper = (Math.imul(source[a + x]!, w0) + Math.imul(source[b + x]!, w1)) | 0;
-      const lower = (Math.imul(source[c + x]!, w2) + Math.imul(source[d + x]!, w3)) | 0;
-      out[at + x] = round8((carry[x]! + ((upper + lower) | 0)) | 0);
-    }
-  }
-}
+/** Source rows are taken over into the kernels' memory in bands of about this many bytes. */
+const BAND = 1 << 20;
 
 /**
  * Crops, resizes and flips `image` into `out` at `at`, as planes [channels][height][width] of the given size.
@@ -222,28 +149,53 @@ function filterColumn(from: number, taps: number, w: number, width: number, out:
  */
 export function resample(image: Pixels, window: Window, height: number, width: number, out: Uint8Array, at: number): void {
   const { box, bounds, interpolation, flip } = window;
+  const { channels, data } = image;
   const x0 = Math.max(window.x, 0);
-  const x1 = Math.min(window.x + width, window.width);
   const y0 = Math.max(window.y, 0);
-  const y1 = Math.min(window.y + height, window.height);
-  const innerWidth = x1 - x0;
-  const innerHeight = y1 - y0;
-  const { channels } = image;
-  if (innerWidth < width || innerHeight < height) out.fill(0, at, at + channels * height * width);
+  const innerWidth = Math.min(window.x + width, window.width) - x0;
+  const innerHeight = Math.min(window.y + height, window.height) - y0;
+  const whole = innerWidth === width && innerHeight === height;
+  if (!whole) out.fill(0, at, at + channels * height * width);
   if (innerWidth <= 0 || innerHeight <= 0) return;
   columns.prepare(interpolation, box.left, box.right, bounds.left, bounds.right, window.width, x0, innerWidth, flip);
   rows.prepare(interpolation, box.top, box.bottom, bounds.top, bounds.bottom, window.height, y0, innerHeight, false);
-  const { low, high, first, count, stride } = rows;
-  const plane = (high - low) * innerWidth;
-  if (between.length < channels * plane) between = new Uint8Array(channels * plane);
-  if (sums.length < innerWidth) sums = new Int32Array(innerWidth);
-  filterRows(image, low, high, innerWidth);
-  const left = flip ? window.x + width - x1 : x0 - window.x;
+
+  // The kernels' memory: result, filters, rows after the first pass, a band of source rows.
+  const { low, high } = rows;
+  const pitch = image.width * channels;
+  const bandRows = Math.max(1, Math.min(high - low, Math.floor(BAND / pitch)));
+  const innerPlane = innerHeight * innerWidth;
+  const betweenPlane = (high - low) * innerWidth;
+  const columnTables = region(channels * innerPlane);
+  const rowTables = columnTables + columns.bytes(innerWidth);
+  const between = rowTables + rows.bytes(innerHeight);
+  const band = between + region(channels * betweenPlane);
+  const { bytes, ints } = scratch(band + region(bandRows * pitch));
+  columns.store(ints, columnTables, innerWidth, 0);
+  rows.store(ints, rowTables, innerHeight, low);
+
+  const filterRows = channels === 3 ? kernels.filterRgb : kernels.filterGrey;
+  const [cf, cc, cw, cb] = columns.addresses(columnTables, innerWidth);
+  for (let y = low; y < high; y += bandRows) {
+    const n = Math.min(bandRows, high - y);
+    bytes.set(data.subarray(y * pitch, (y + n) * pitch), band);
+    const to = between + (y - low) * innerWidth;
+    filterRows(band, pitch, n, cf, cc, cw, cb, innerWidth, to, innerWidth, betweenPlane);
+  }
+  const [rf, rc, rw, rb] = rows.addresses(rowTables, innerHeight);
+  for (let c = 0; c < channels; c++) {
+    kernels.filterColumns(between + c * betweenPlane, innerWidth, rf, rc, rw, rb, innerHeight, innerWidth, c * innerPlane);
+  }
+  if (whole) {
+    out.set(bytes.subarray(0, channels * innerPlane), at);
+    return;
+  }
+  const left = flip ? window.x + width - x0 - innerWidth : x0 - window.x;
   const top = y0 - window.y;
   for (let c = 0; c < channels; c++) {
     for (let y = 0; y < innerHeight; y++) {
-      const from = c * plane + (first[y]! - low) * innerWidth;
-      filterColumn(from, count[y]!, y * stride, innerWidth, out, at + (c * height + top + y) * width + left);
+      const from = c * innerPlane + y * innerWidth;
+      out.set(bytes.subarray(from, from + innerWidth), at + (c * height + top + y) * width + left);
     }
   }
 }
