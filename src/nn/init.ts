@@ -1,5 +1,5 @@
 // Initialisers, in place and without history. They draw from the default generator (manualSeed) unless one is given.
-import { type Generator, noGrad, type Tensor } from "../torch/index.js";
+import { empty, type Generator, noGrad, type Tensor, tidy } from "../torch/index.js";
 
 type Random = { generator?: Generator };
 
@@ -31,14 +31,23 @@ export function truncNormal_(
   { mean = 0, std = 0.02, a = -2, b = 2, generator }: { mean?: number; std?: number; a?: number; b?: number } & Random = {},
 ): Tensor {
   const cdf = (x: number) => (1 + erf((x - mean) / std / Math.SQRT2)) / 2;
-  return noGrad(() =>
-    tensor
-      .uniform_(2 * cdf(a) - 1, 2 * cdf(b) - 1, generator ?? null)
-      .erfinv_()
-      .mul_(std * Math.SQRT2)
-      .add_(mean)
-      .clamp_({ min: a, max: b }),
+  // One float32 uniform in 2^24 is exactly -1 where the cut is far out, and its inverse minus infinity: a weight at `a` itself, a hundred
+  // std away. So the ends are left out. Narrower types cannot tell such numbers from 1 and are drawn in float32.
+  const largest = 1 - 2 ** (tensor.dtype === "float64" ? -53 : -24);
+  const narrow = tensor.dtype !== "float64" && tensor.dtype !== "float32";
+  noGrad(() =>
+    tidy(() => {
+      const x = narrow ? empty(tensor.shape, { device: tensor.device }) : tensor;
+      x.uniform_(2 * cdf(a) - 1, 2 * cdf(b) - 1, generator ?? null)
+        .clamp_({ min: -largest, max: largest })
+        .erfinv_()
+        .mul_(std * Math.SQRT2)
+        .add_(mean)
+        .clamp_({ min: a, max: b });
+      if (narrow) tensor.copy_(x);
+    }),
   );
+  return tensor;
 }
 
 /** Inputs and outputs of a weight: [out, in] or [out, in, kH, kW]. */

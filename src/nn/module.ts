@@ -118,23 +118,36 @@ export abstract class Module {
     return this.train(false);
   }
 
-  /** Calls `fn` on all modules below, then on this one. Returns this. */
+  /** Calls `fn` on every module once, in order of definition, on each after those below it (torch's order). Returns this. */
   apply(fn: (module: Module, name: string) => void): this {
-    for (const [name, module] of [...this.namedModules()].reverse()) fn(module, name);
+    const seen = new Set<Module>();
+    const visit = (module: Module, name: string): void => {
+      if (seen.has(module)) return;
+      seen.add(module);
+      for (const [child, each] of module.namedChildren()) visit(each, join(name, child));
+      fn(module, name);
+    };
+    visit(this, "");
     return this;
   }
 
-  /** Moves all parameters and buffers to a device, or all floating-point ones to a dtype. Handles stay the same. Returns this. */
+  /**
+   * Moves all parameters and buffers to a device, or all floating-point ones to a dtype; gradients go with them. Handles stay the same.
+   * Returns this.
+   */
   to(target: Device | DType): this {
     const floating = target !== "cpu" && !target.startsWith("cuda");
-    noGrad(() => {
-      for (const [, tensor] of this.namedTensors(["parameter", "buffer", "temporary"])) {
-        if (floating && !isFloatingPoint(tensor.dtype)) continue;
-        const moved = tensor.detach().to(target);
-        tensor.setData_(moved);
-        moved.dispose();
-      }
-    });
+    tidy(() =>
+      noGrad(() => {
+        for (const [, tensor] of this.namedTensors(["parameter", "buffer", "temporary"])) {
+          if (floating && !isFloatingPoint(tensor.dtype)) continue;
+          const gradient = tensor.grad;
+          tensor.grad = null;
+          tensor.setData_(tensor.detach().to(target));
+          if (gradient) tensor.grad = gradient.to(target);
+        }
+      }),
+    );
     return this;
   }
 
