@@ -11,5 +11,6 @@ export type { AllocatorStats, MemoryStats, OpArgument, Schema, VersionInfo } fro
 export { declaredOperators, hasOp, namedOp, op, optionalOp } from "./op.js";
 export { ops } from "./ops.js";
 export * from "./runtime.js";
+export * from "./safetensors.js";
 export * from "./scope.js";
 export { isTensor, type NestedNumbers, type ReduceOptions, Tensor } from "./tensor.js";
