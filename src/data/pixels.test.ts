@@ -1,10 +1,10 @@
 // Resampling and pixel operations against Pillow (tests/reference/data_pixels.py made the golden values).
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { gaussianBlur } from "../src/data/blur.js";
-import { brightness, contrast, greyscale, hue, saturation, solarise } from "../src/data/color.js";
-import type { Pixels } from "../src/data/pixels.js";
-import { type Interpolation, resample } from "../src/data/resample.js";
+import { gaussianBlur } from "./blur.js";
+import { brightness, contrast, greyscale, hue, saturation, solarise } from "./color.js";
+import type { Pixels } from "./pixels.js";
+import { type Interpolation, resample } from "./resample.js";
 
 interface Case {
   channels: 1 | 3;
@@ -17,7 +17,9 @@ interface Golden {
   colour: (Case & { op: string; factor: number })[];
   blur: (Case & { sigma: number; pil: string })[];
 }
-const golden = JSON.parse(readFileSync(new URL("reference/goldens/data-pixels.json", import.meta.url), "utf8")) as Golden;
+const golden = JSON.parse(
+  readFileSync(new URL("../../tests/reference/goldens/data-pixels.json", import.meta.url), "utf8"),
+) as Golden;
 
 /** The pictures of data_pixels.py, interleaved. */
 function picture([width, height]: [number, number], channels: 1 | 3, rough: boolean): Pixels {
