@@ -12,7 +12,7 @@ const shiftRight = op("bitwise_right_shift.Tensor_Scalar");
 const bitwiseAnd = op("bitwise_and.Scalar");
 const bitwiseXor = op("bitwise_xor.Tensor");
 
-/** Twice the largest index that fits in the low half of a key, plus one. */
+/** What the upper half of a key counts; indices are below it. */
 const LOW = 2 ** 32;
 
 export interface NearestOptions {
@@ -62,17 +62,19 @@ function orderedBits(x: Tensor): Tensor {
 function candidateKeys(similarities: Tensor, start: number, groups: number, size: number, k: number): Tensor {
   const columns = similarities.size(1);
   const rows = similarities.size(0);
+  const { device } = similarities;
+  const numbers = (from: number, to: number): Tensor => arange(from, to, 1, { device });
   const grouped = groups * size;
   const parts: Tensor[] = [];
   if (grouped > 0) {
     // Column m * groups + j stands for row start + j * size + m (see permuted): maxima over m read whole cache lines.
     const cube = similarities.narrow(1, 0, grouped).view([rows, size, groups]);
-    const groupKeys = orderedBits(cube.amax(1)).sub_(arange(0, groups));
+    const groupKeys = orderedBits(cube.amax(1)).sub_(numbers(0, groups));
     const chosen = groupKeys.topk(k, { sorted: false }).indices.unsqueeze(1);
     const candidates = cube.gather(2, chosen.expand([rows, size, k]));
     const low = chosen
       .mul(-size)
-      .sub(arange(0, size).view([1, size, 1]))
+      .sub(numbers(0, size).view([1, size, 1]))
       .add_(LOW - 1 - start);
     parts.push(
       orderedBits(candidates)
@@ -82,7 +84,7 @@ function candidateKeys(similarities: Tensor, start: number, groups: number, size
   }
   if (grouped < columns) {
     const rest = similarities.narrow(1, grouped, columns - grouped);
-    parts.push(orderedBits(rest).sub_(arange(start + grouped - (LOW - 1), start + columns - (LOW - 1))));
+    parts.push(orderedBits(rest).sub_(numbers(start + grouped - (LOW - 1), start + columns - (LOW - 1))));
   }
   return parts.length === 1 ? parts[0]! : cat(parts, 1);
 }
@@ -96,9 +98,9 @@ function permuted(rows: Tensor, groups: number, size: number): Tensor {
   return cut === rows.size(0) ? head : cat([head, rows.narrow(0, cut, rows.size(0) - cut)]);
 }
 
-/** Groups and their size for `columns` columns: the size that makes groups + k * size least; no groups where they would not pay. */
+/** Groups and their size for `columns` columns, by measurement: gathering candidates costs more than maxima. None where they would not pay. */
 function grouping(columns: number, k: number): { groups: number; size: number } {
-  const size = Math.round(Math.sqrt(columns / k));
+  const size = Math.min(16, Math.round(0.7 * Math.sqrt(columns / k)));
   const groups = size < 2 ? 0 : Math.floor(columns / size);
   return groups > k ? { groups, size } : { groups: 0, size: 1 };
 }
@@ -137,7 +139,7 @@ export function nearestNeighbors({ bank, queries, k, queryChunk = 256, bankChunk
   return noGrad(() =>
     tidy(() => {
       // Every key is above this one: its index is beyond any bank's.
-      const best = full([size.queries, k], -(2 ** 62) * 2, { dtype: "int64", device: queries.device });
+      const best = full([size.queries, k], -(2 ** 63), { dtype: "int64", device: queries.device });
       for (let start = 0; start < size.rows; start += bankChunk) {
         const columns = Math.min(bankChunk, size.rows - start);
         tidy(() => mergeChunk(best, bank, queries, { start, columns, k, queryChunk }));

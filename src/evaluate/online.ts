@@ -37,6 +37,8 @@ export interface KnnEvaluation {
 export class KnnEvaluator {
   readonly #options: KnnEvaluatorOptions;
   readonly #classes: number;
+  /** Images of both splits, [bank, queries]. */
+  readonly #sizes: [number, number];
   readonly #bank: Loader;
   readonly #queries: Loader;
 
@@ -51,6 +53,7 @@ export class KnnEvaluator {
       throw new EvaluateError(`${train.name} and ${test.name} have different classes; k-NN needs the same in both.`);
     }
     this.#classes = train.classes!.length;
+    this.#sizes = [Math.min(bankSize ?? Infinity, train.length), Math.min(querySize ?? Infinity, test.length)];
     const loaderOf = (dataset: Dataset, size: number | undefined): Loader =>
       createLoader({
         dataset: size === undefined || size >= dataset.length ? dataset : subset(dataset, size, seed),
@@ -67,14 +70,14 @@ export class KnnEvaluator {
   /** Features of both splits, then k-NN for every read-out. `onProgress` counts the images of both. */
   async run(fn: FeatureFunction, options: ExtractOptions = {}): Promise<KnnEvaluation> {
     const { plan, k, temperature } = this.#options;
-    const sizes = [this.#bank, this.#queries].map((loader) => loader.batchesPerEpoch * loader.batchSize);
-    const total = sizes[0]! + sizes[1]!;
+    const [bankSize, querySize] = this.#sizes;
+    const total = bankSize + querySize;
     const start = performance.now();
     const extract = (loader: Loader, before: number): Promise<Features> =>
       extractFeatures(fn, loader, plan, { ...options, onProgress: (done) => options.onProgress?.(before + done, total) });
     const bank = await extract(this.#bank, 0);
     try {
-      const queries = await extract(this.#queries, sizes[0]!);
+      const queries = await extract(this.#queries, bankSize);
       try {
         const between = performance.now();
         const readouts: Record<string, KnnResult> = {};
