@@ -24,6 +24,7 @@ function hasFused(device: string): boolean {
 }
 
 export class AdamW extends Optimizer {
+  protected readonly kind = "AdamW";
   protected readonly slots = ["exp_avg", "exp_avg_sq"];
   readonly betas: readonly [number, number];
   readonly eps: number;

@@ -13,6 +13,7 @@ export interface LARSConfig extends OptimizerConfig {
 }
 
 export class LARS extends Optimizer {
+  protected readonly kind = "LARS";
   protected readonly slots = ["mu"];
   readonly momentum: number;
   readonly trustCoefficient: number;

@@ -45,6 +45,8 @@ export abstract class Optimizer {
   /** Base weight decay; a schedule may set it before each step. */
   weightDecay: number;
   readonly groups: readonly ParameterGroup[];
+  /** What a saved state says it belongs to. */
+  protected abstract readonly kind: string;
   /** Names of the tensors kept for each parameter. */
   protected abstract readonly slots: readonly string[];
   #states = new Map<Tensor, ParameterState>();
@@ -123,7 +125,7 @@ export abstract class Optimizer {
       steps[name] = state.step;
       for (const [slot, tensor] of state.tensors) tensors.set(`${name}.${slot}`, tensor);
     }
-    return { tensors, scalars: { kind: this.constructor.name, lr: this.lr, weightDecay: this.weightDecay, steps } };
+    return { tensors, scalars: { kind: this.kind, lr: this.lr, weightDecay: this.weightDecay, steps } };
   }
 
   /**
@@ -133,19 +135,20 @@ export abstract class Optimizer {
    */
   loadStateDict({ tensors, scalars }: OptimizerState): void {
     const { kind, lr, weightDecay, steps } = scalars;
-    if (kind !== this.constructor.name) {
-      throw new OptimizerError(`the state is of ${kind}, but the optimiser is ${this.constructor.name}`);
+    if (kind !== this.kind) {
+      throw new OptimizerError(`the state is of ${kind}, but the optimiser is ${this.kind}`);
     }
     const unknown = Object.keys(steps).filter((name) => !this.#byName.has(name));
-    const owned = new Set(Object.keys(steps).flatMap((name) => this.slots.map((slot) => `${name}.${slot}`)));
+    const known = Object.keys(steps).filter((name) => this.#byName.has(name));
+    const owned = new Set(known.flatMap((name) => this.slots.map((slot) => `${name}.${slot}`)));
     unknown.push(...[...tensors.keys()].filter((name) => !owned.has(name)));
-    const missing = [...owned].filter((name) => !tensors.has(name) && !unknown.includes(name));
+    const missing = [...owned].filter((name) => !tensors.has(name));
     const shapes: string[] = [];
-    for (const name of Object.keys(steps)) {
-      const expected = this.#byName.get(name)?.shape.join(", ");
+    for (const name of known) {
+      const expected = this.#byName.get(name)!.shape.join(", ");
       for (const slot of this.slots) {
         const given = tensors.get(`${name}.${slot}`)?.shape.join(", ");
-        if (expected !== undefined && given !== undefined && given !== expected) {
+        if (given !== undefined && given !== expected) {
           shapes.push(`${name}.${slot} (given [${given}], expected [${expected}])`);
         }
       }

@@ -15,6 +15,7 @@ export interface SGDConfig extends OptimizerConfig {
 }
 
 export class SGD extends Optimizer {
+  protected readonly kind = "SGD";
   protected readonly slots: readonly string[];
   readonly momentum: number;
   readonly dampening: number;
