@@ -25,10 +25,8 @@ export const foreach = {
   lerp_: (self: Tensors, end: Tensors, weight: number): void => {
     if (self.length === 0) return;
     if (aten.foreachLerp_.available) aten.foreachLerp_(self, end, weight);
-    else {
-      aten.foreachMulScalar_(self, 1 - weight);
-      aten.foreachAdd_(self, end, weight);
-    }
+    // One pass for each tensor; scaling and adding would take two and drift by rounding where both are equal.
+    else for (const [i, each] of self.entries()) each.lerp_(end[i]!, weight);
   },
 };
 
