@@ -10,6 +10,7 @@ import {
   ConvTranspose2d,
   GELU,
   LayerNorm,
+  LayerScale,
   Linear,
   Mlp,
   type Module,
@@ -35,6 +36,7 @@ const causal = () => {
 
 type Case = [make: () => Module, forward?: (module: Module, x: Tensor) => Tensor];
 const masked = (module: Module, x: Tensor) => (module as Attention).call(x, { mask: causal() });
+const first = (module: Module, x: Tensor) => (module as Attention).call(x, { queries: 2 });
 
 const cases: Record<string, Case> = {
   linear: [() => new Linear(5, 4)],
@@ -65,6 +67,9 @@ const cases: Record<string, Case> = {
   "attention with mask": [() => new Attention(8, { heads: 4 }), masked],
   "attention without key bias": [() => new Attention(8, { heads: 2, keyBias: false })],
   "attention without qkv bias": [() => new Attention(8, { heads: 2, qkvBias: false })],
+  "attention of the first tokens": [() => new Attention(8, { heads: 2 }), first],
+  "attention of the first tokens without key bias": [() => new Attention(8, { heads: 2, keyBias: false }), first],
+  "layer scale": [() => new LayerScale(6, 0.1)],
   mlp: [() => new Mlp(6, 9, { out: 4 })],
   sequential: [() => new Sequential(new Linear(5, 4), new BatchNorm1d(4), new GELU(), new Linear(4, 3))],
 };
@@ -112,7 +117,7 @@ describe("layers, values and gradients as PyTorch's", () => {
 
 describe("attention, other ways to the same result", () => {
   for (const name of Object.keys(cases).filter((each) => each.startsWith("attention"))) {
-    const options = name.includes("mask") ? { mask: causal() } : {};
+    const options = { ...(name.includes("mask") && { mask: causal() }), ...(name.includes("first") && { queries: 2 }) };
     test(`${name}: withWeights`, () => {
       const module = prepare(cases[name]![0]) as Attention;
       check(module, golden[name]!, (x) => {

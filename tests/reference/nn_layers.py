@@ -47,6 +47,24 @@ class Attention(nn.Module):
         return self.proj(torch.cat(outs, -1))
 
 
+class FirstQueries(Attention):
+    """What the first two tokens get from all."""
+
+    def forward(self, x):
+        out = super().forward(x)[:, :2]
+        self.weights = self.weights[:, :, :2]
+        return out
+
+
+class LayerScale(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x):
+        return x * self.gamma
+
+
 class Mlp(nn.Module):
     def __init__(self, width, hidden, out):
         super().__init__()
@@ -84,6 +102,9 @@ CASES = {
     "attention with mask": (Attention(8, 4), [2, 5, 8], CAUSAL),
     "attention without key bias": (Attention(8, 2, key_bias=False), [2, 5, 8]),
     "attention without qkv bias": (Attention(8, 2, qkv_bias=False), [2, 5, 8]),
+    "attention of the first tokens": (FirstQueries(8, 2), [2, 5, 8]),
+    "attention of the first tokens without key bias": (FirstQueries(8, 2, key_bias=False), [2, 5, 8]),
+    "layer scale": (LayerScale(6), [2, 3, 6]),
     "mlp": (Mlp(6, 9, 4), [2, 3, 6]),
     "sequential": (nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.GELU(), nn.Linear(4, 3)), [6, 5]),
 }
