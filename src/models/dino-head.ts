@@ -21,7 +21,7 @@ export interface DinoHeadConfig {
 
 /** Perceptron with GELU, L2 normalisation, then a weight-normed layer of K prototypes: the outputs are cosines while the lengths are 1. */
 export class DinoHead extends Module {
-  mlp: Sequential;
+  mlp: Module;
   lastLayer: WeightNormLinear;
   readonly outFeatures: number;
 
@@ -41,7 +41,8 @@ export class DinoHead extends Module {
         parts.push(new GELU());
       }
     }
-    this.mlp = new Sequential(...parts);
+    // A single layer has no number in the official checkpoints.
+    this.mlp = parts.length === 1 ? parts[0]! : new Sequential(...parts);
     // The directions keep torch's default initialisation: in the reference this layer is made after the custom one ran.
     this.lastLayer = new WeightNormLinear(bottleneck, outFeatures, { unitNorm: true });
     if (config.normLastLayer ?? true) this.lastLayer.weightG.requiresGrad = false;
@@ -49,7 +50,7 @@ export class DinoHead extends Module {
 
   /** [B, in] -> [B, bottleneck] of length 1: what the prototypes are compared with. */
   embed(x: Tensor): Tensor {
-    return normalize(this.mlp.call(x));
+    return normalize(this.mlp.call(x) as Tensor);
   }
 
   /** [B, in] -> logits [B, K] */

@@ -35,7 +35,7 @@ export interface VitConfig {
   keyBias?: boolean;
   /** Start of layer scale; none when left out. CAE: 0.1. */
   layerScale?: number;
-  /** Largest drop-path probability; grows linearly with depth from 0. Default 0. */
+  /** Drop-path probability of the last block; grows linearly with depth from 0 in the first. Default 0. */
   dropPath?: number;
   /** Default `dino` (truncated normal, std 0.02). */
   init?: VitInit;
@@ -137,7 +137,7 @@ export class VisionTransformer extends Module implements Encoder {
           qkvBias,
           keyBias,
           layerScale: config.layerScale,
-          dropPath: depth > 1 ? (dropPath * i) / (depth - 1) : dropPath,
+          dropPath: (dropPath * i) / Math.max(1, depth - 1),
         }),
     );
     this.norm = new LayerNorm(width);

@@ -1,5 +1,5 @@
 // Reads what the reference programs wrote and compares with it; makes the same inputs as golden_io.py.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
@@ -47,22 +47,40 @@ export function expectClose(actual: Tensor, stored: Stored, tolerance = 1e-9, wh
   }
 }
 
-/** The Python with torch: PYTHON, or python3. */
-function pythonWithTorch(): string | undefined {
+/** The Python with these modules: PYTHON, or python3. */
+function pythonWith(modules: readonly string[]): string | undefined {
   const python = process.env.PYTHON || "python3";
-  const find = "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)";
-  return spawnSync(python, ["-c", find]).status === 0 ? python : undefined;
+  const find = "import importlib.util as u, sys; sys.exit(any(u.find_spec(each) is None for each in sys.argv[1:]))";
+  return spawnSync(python, ["-c", find, ...modules]).status === 0 ? python : undefined;
 }
 
-/** A test that runs a reference program again and compares with its golden file; its name says what it needs when it cannot run. */
-export function testRegenerates(name: string): void {
-  const python = pythonWithTorch();
+/**
+ * A test that runs a reference program again and compares with its golden file; its name says what it needs when it cannot run.
+ *
+ * @param modules what the program needs of Python. Default torch.
+ */
+export function testRegenerates(name: string, modules: readonly string[] = ["torch"]): void {
+  const python = pythonWith(modules);
   const title = python
     ? `${name}.py makes the golden file again`
-    : `${name}.py: NOT RUN, there is no Python with torch (set PYTHON)`;
-  test.runIf(python)(title, { timeout: 120_000 }, () => {
+    : `${name}.py: NOT RUN, there is no Python with ${modules.join(" and ")} (set PYTHON)`;
+  test.runIf(python)(title, { timeout: 300_000 }, async () => {
     const program = fileURLToPath(new URL(`${name}.py`, import.meta.url));
-    const { status, stdout, stderr } = spawnSync(python!, [program, "--check"], { encoding: "utf8" });
-    expect(status, `${stdout}\n${stderr.slice(-2000)}`).toBe(0);
+    const { status, output } = await run(python!, [program, "--check"]);
+    expect(status, output.slice(-2000)).toBe(0);
+  });
+}
+
+/** Not spawnSync: vitest takes a worker that is silent for a minute for dead. */
+function run(command: string, args: readonly string[]): Promise<{ status: number | null; output: string }> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args);
+    let output = "";
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding("utf8").on("data", (text: string) => {
+        output += text;
+      });
+    }
+    child.on("error", reject).on("close", (status) => resolve({ status, output }));
   });
 }
