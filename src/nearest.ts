@@ -1,7 +1,7 @@
 // What somebody meant who typed a name that does not exist: keys of a recipe, values, methods, commands.
 
-/** `learning_rate`, `learningRate` and `learning-rate` are the same word. */
-function bare(name: string): string {
+/** What makes `learning_rate`, `learningRate` and `learning-rate` the same word. */
+export function bare(name: string): string {
   return name.toLowerCase().replace(/[-_\s]/g, "");
 }
 
@@ -40,7 +40,8 @@ export function nearest(
     if (!candidates.includes(name)) continue;
     const [a, b] = [bare(given), bare(word)];
     const distance = editDistance(a, b);
-    if (distance < least && distance <= Math.max(1, Math.floor(0.4 * Math.max(a.length, b.length)))) {
+    const longest = Math.max(a.length, b.length);
+    if (distance < least && distance <= Math.max(longest > 1 ? 1 : 0, Math.floor(0.4 * longest))) {
       best = name;
       least = distance;
     }

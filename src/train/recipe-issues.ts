@@ -1,7 +1,7 @@
 // From what the schema finds to sentences: the path, what was given, what is expected, the nearest key or value.
 import type { z } from "zod";
 import { TesseraError } from "../errors.js";
-import { nearest } from "../nearest.js";
+import { bare as bareWord, nearest } from "../nearest.js";
 
 export interface ConfigIssue {
   /** Dots between keys: `optimizer.lr`, `knn.k.0`; empty for the recipe as a whole. */
@@ -81,11 +81,12 @@ export function unknownKey(parent: Path, key: string, known: readonly string[], 
   return { path, message: `${path} is unknown; ${hint}known: ${known.join(", ") || "nothing"}` };
 }
 
-/** The path in another section whose last key is this one, or what this one is another word for. */
+/** The path in another section whose last key is this one, or what this one is another word for. Typos are not guessed across sections. */
 function elsewhere(key: string, { elsewhere: paths = [], aliases = {} }: IssueOptions): string | undefined {
   const last = (path: string) => path.slice(path.lastIndexOf(".") + 1);
-  const found = nearest(key, [...new Set(paths.map(last))], aliases);
-  return found && paths.find((path) => last(path) === found);
+  const word = bareWord(key);
+  const alias = Object.entries(aliases).find(([other]) => bareWord(other) === word)?.[1];
+  return paths.find((path) => last(path) === alias || bareWord(last(path)) === word);
 }
 
 /** The one branch of a union that the value was meant for: the one that complains about what is inside it, not about the whole. */

@@ -5,7 +5,7 @@ import { crossChecks } from "./recipe-checks.js";
 import { fillData, fillKnn, fillModel, fillOptimizer, findCrops, shorterSide, withoutColour } from "./recipe-defaults.js";
 import { ConfigError, type ConfigIssue, issuesOf, pathsOf, problem, unknownKey } from "./recipe-issues.js";
 import { aliases, recipeSchema, recipeSections } from "./recipe-schema.js";
-import type { MethodRecipe, Parts, Recipe, RecipeInput } from "./recipe-types.js";
+import type { DataRecipe, MethodRecipe, Parts, Recipe, RecipeInput } from "./recipe-types.js";
 
 export { ConfigError, type ConfigIssue } from "./recipe-issues.js";
 export type { DataRecipe, MethodRecipe, ModelRecipe, OptimizerRecipe, Recipe, RecipeInput } from "./recipe-types.js";
@@ -65,6 +65,23 @@ export function resolveRecipe(input: unknown): Recipe {
   };
   // Keys that were given as undefined are as good as not given.
   return JSON.parse(JSON.stringify(recipe)) as Recipe;
+}
+
+/**
+ * A recipe's data section by itself, for evaluations of an encoder that no recipe is at hand for.
+ *
+ * @param evalSize pixels of a side where the section does not say
+ * @throws ConfigError with everything that is wrong
+ */
+export function resolveData(input: RecipeInput["data"], evalSize: number): DataRecipe {
+  const schema = recipeSections.data;
+  const result = schema.safeParse(input);
+  const issues = result.success
+    ? crossChecks({ data: result.data }, undefined)
+    : issuesOf(result.error, schema, input, { prefix: ["data"], aliases });
+  if (issues.length > 0 || !result.success) throw new ConfigError(issues, "the data");
+  const filled = fillData(result.data);
+  return { ...filled, evalSize: filled.evalSize ?? evalSize };
 }
 
 function readMethod(given: unknown, section: { name: string } | undefined, issues: ConfigIssue[]): MethodRecipe | undefined {
