@@ -1,5 +1,5 @@
 // AdamW (arXiv 1711.05101) with torch's arithmetic: decay is decoupled from the gradient and scaled by the learning rate.
-import { emptyLike, foreach, full, fusedAdamW, type Tensor, versionInfo } from "../torch/index.js";
+import { emptyLike, foreach, full, fusedAdamW, type Tensor, tidy, versionInfo } from "../torch/index.js";
 import { OptimizerError } from "./errors.js";
 import type { ParameterGroup } from "./groups.js";
 import { divEach_ } from "./lists.js";
@@ -42,34 +42,59 @@ export class AdamW extends Optimizer {
   }
 
   protected override update(updates: readonly Update[], lr: number, weightDecay: number): void {
+    if (this.fused) this.#fusedStep(updates, lr, weightDecay);
+    else for (const chunk of chunks(updates)) tidy(() => this.#plainStep(chunk, lr, weightDecay));
+  }
+
+  #fusedStep(updates: readonly Update[], lr: number, weightDecay: number): void {
+    const { eps, betas } = this;
+    fusedAdamW.step(
+      updates.map((each) => each.parameter),
+      updates.map(({ gradient, parameter }) => sameLayout(gradient, parameter)),
+      updates.map((each) => this.slot(each, "exp_avg")),
+      updates.map((each) => this.slot(each, "exp_avg_sq")),
+      stepTensors(updates),
+      { lr, beta1: betas[0], beta2: betas[1], weightDecay, eps },
+    );
+  }
+
+  #plainStep(updates: readonly Update[], lr: number, weightDecay: number): void {
+    const [beta1, beta2] = this.betas;
     const parameters = updates.map((each) => each.parameter);
+    const gradients = updates.map((each) => each.gradient);
     const expAvg = updates.map((each) => this.slot(each, "exp_avg"));
     const expAvgSq = updates.map((each) => this.slot(each, "exp_avg_sq"));
-    const [beta1, beta2] = this.betas;
-    const { eps } = this;
-    if (this.fused) {
-      const gradients = updates.map(({ gradient, parameter }) => sameLayout(gradient, parameter));
-      fusedAdamW.step(parameters, gradients, expAvg, expAvgSq, stepTensors(updates), { lr, beta1, beta2, weightDecay, eps });
-      return;
-    }
-    const gradients = updates.map((each) => each.gradient);
     if (weightDecay !== 0) foreach.mul_(parameters, 1 - lr * weightDecay);
     foreach.lerp_(expAvg, gradients, 1 - beta1);
     foreach.mul_(expAvgSq, beta2);
     foreach.addcmul_(expAvgSq, gradients, gradients, 1 - beta2);
     const denominators = foreach.sqrt(expAvgSq);
-    divEach_(
-      denominators,
-      updates.map(({ state }) => Math.sqrt(1 - beta2 ** state.step)),
-    );
-    foreach.addScalar_(denominators, eps);
-    foreach.addcdiv_(
-      parameters,
-      expAvg,
-      denominators,
-      updates.map(({ state }) => -lr / (1 - beta1 ** state.step)),
-    );
+    const corrections = updates.map(({ state }) => Math.sqrt(1 - beta2 ** state.step));
+    divEach_(denominators, corrections);
+    foreach.addScalar_(denominators, this.eps);
+    const stepSizes = updates.map(({ state }) => -lr / (1 - beta1 ** state.step));
+    foreach.addcdiv_(parameters, expAvg, denominators, stepSizes);
   }
+}
+
+/**
+ * Runs of updates of about a quarter million elements: few enough to stay in the cache from one line of the rule to the next, and to need
+ * little memory for the denominators. A larger tensor is a run of its own.
+ */
+function* chunks(updates: readonly Update[]): IterableIterator<Update[]> {
+  let chunk: Update[] = [];
+  let elements = 0;
+  for (const each of updates) {
+    const more = each.parameter.numel;
+    if (chunk.length > 0 && elements + more > 2 ** 18) {
+      yield chunk;
+      chunk = [];
+      elements = 0;
+    }
+    chunk.push(each);
+    elements += more;
+  }
+  if (chunk.length > 0) yield chunk;
 }
 
 /** The fused operator walks through memory without looking at strides. */
