@@ -1,0 +1,22 @@
+// The door of drawing: grids of images, masks, attention maps and charts, as RGB images and PNG files.
+export { type ChartOptions, lineChart, type Series } from "./chart.js";
+export { type Colormap, colorOf } from "./colormap.js";
+export { DrawError } from "./errors.js";
+export { type GridOptions, grid, stacked, transposed } from "./grid.js";
+export {
+  blank,
+  blendPixel,
+  type Color,
+  enlarge,
+  factorFor,
+  fillRect,
+  greyed,
+  imagesOf,
+  type Picture,
+  paste,
+  type RgbImage,
+} from "./image.js";
+export { type HeatOptions, heatImage, keptImage, maskedImage, type PatchValues, patchGrids, topMass } from "./patches.js";
+export { type AttentionOptions, attentionGrid, type ReconstructionOptions, reconstructionGrid } from "./pictures.js";
+export { encodePng, writePictures, writePng } from "./png.js";
+export { drawText, fitText, type TextOptions, textHeight, textWidth } from "./text.js";
