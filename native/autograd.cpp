@@ -87,9 +87,10 @@ napi_value gradOf(napi_env env, size_t, napi_value* argv) { return wrapTensor(en
 napi_value setGrad(napi_env env, size_t, napi_value* argv) {
     at::Tensor& tensor = tensorOf(env, argv[0], "grad");
     at::Tensor value = given(env, argv[1]) ? tensorOf(env, argv[1], "grad") : at::Tensor();
-    if (value.defined() && (value.sizes() != tensor.sizes() || value.device() != tensor.device()))
-        badArgument("grad must have the shape and the device of its tensor: the tensor is " + describe(env, argv[0]) + ", the gradient " +
-                    describe(env, argv[1]));
+    if (value.defined() && value.is_same(tensor)) badArgument("a tensor cannot be its own grad");
+    if (value.defined() && (value.sizes() != tensor.sizes() || value.device() != tensor.device() || value.scalar_type() != tensor.scalar_type()))
+        badArgument("grad must have the shape, the dtype and the device of its tensor: the tensor is " + describe(env, argv[0]) +
+                    ", the gradient " + describe(env, argv[1]));
     tensor.mutable_grad() = value;
     return nullptr;
 }
@@ -120,12 +121,11 @@ napi_value setGradEnabled(napi_env env, size_t, napi_value* argv) {
 
 // The casts of weights are kept while autocast is on and dropped when the outermost region ends.
 napi_value autocastEnter(napi_env env, size_t, napi_value* argv) {
-    c10::Device device(utf8(env, argv[0]));
+    c10::Device device = deviceFromName(utf8(env, argv[0]));
     bool enabled = boolean(env, argv[1], "enabled");
     at::ScalarType type;
     std::string name = utf8(env, argv[2]);
     if (!dtypeFromName(name, type)) badArgument("unknown dtype \"" + name + "\"");
-    if (!device.is_cpu() && !device.is_cuda()) badArgument("autocast knows cpu and cuda, got \"" + device.str() + "\"");
     if (device.is_cpu() && enabled && type != at::kBFloat16 && type != at::kHalf)
         badArgument("autocast on the CPU computes in bfloat16 or float16, got " + name);
     napi_value before;
@@ -155,7 +155,7 @@ napi_value autocastEnter(napi_env env, size_t, napi_value* argv) {
 
 // autocastExit(device, enabledBefore, dtypeBefore)
 napi_value autocastExit(napi_env env, size_t, napi_value* argv) {
-    c10::Device device(utf8(env, argv[0]));
+    c10::Device device = deviceFromName(utf8(env, argv[0]));
     bool enabled = boolean(env, argv[1], "enabled");
     at::ScalarType type;
     if (!dtypeFromName(utf8(env, argv[2]), type)) badArgument("unknown dtype");
@@ -176,7 +176,7 @@ napi_value autocastExit(napi_env env, size_t, napi_value* argv) {
 }
 
 napi_value autocastEnabled(napi_env env, size_t, napi_value* argv) {
-    c10::Device device(utf8(env, argv[0]));
+    c10::Device device = deviceFromName(utf8(env, argv[0]));
 #if TESSERA_TORCH_AT_LEAST(2, 4)
     return makeBool(env, at::autocast::is_autocast_enabled(device.type()));
 #else

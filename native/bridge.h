@@ -1,7 +1,10 @@
 // The bridge between JavaScript and libtorch: what its files share. It knows tensors, operators and autograd, and nothing of vision.
 #pragma once
 
-#define NAPI_EXPERIMENTAL  // finalizers that run inside garbage collection: an at::Tensor's destructor runs no JavaScript
+// Finalizers that run inside garbage collection, which a synchronous loop needs: an at::Tensor's destructor runs no JavaScript. The
+// headers declare them for NAPI_EXPERIMENTAL; Node runs them so for modules of this version (NAPI_VERSION_EXPERIMENTAL) only.
+#define NAPI_EXPERIMENTAL
+#define NAPI_VERSION 2147483647
 #include <node_api.h>
 
 #include <ATen/ATen.h>
@@ -9,6 +12,7 @@
 #include <torch/version.h>
 
 #include <cstdint>
+#include <exception>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -35,10 +39,15 @@ inline constexpr auto kNullopt = c10::nullopt;
 // The error classes that src/torch/errors.ts registers; the bridge throws instances of them.
 enum class ErrorKind { Operator, Argument, Disposed, OutOfMemory, Scope, Count };
 
-struct Failure {
+// It is a std::exception because it may cross libtorch (the allocator throws it), whose threads carry only those home.
+struct Failure : std::exception {
     ErrorKind kind;
     std::string message;
     std::string cause;  // torch's full text, empty where there is none
+
+    Failure(ErrorKind kind, std::string message, std::string cause)
+        : kind(kind), message(std::move(message)), cause(std::move(cause)) {}
+    const char* what() const noexcept override { return message.c_str(); }
 };
 
 // A JavaScript exception is already pending (a getter threw, say): unwind and let it through.
@@ -48,7 +57,7 @@ struct Pending {};
 [[noreturn]] inline void badArgument(std::string message) { fail(ErrorKind::Argument, std::move(message)); }
 
 // Translates whatever is in flight into a pending JavaScript exception; `where` names the operator or the function.
-void throwCurrent(napi_env env, const std::string& where);
+void throwCurrent(napi_env env, const std::string& where) noexcept;
 
 inline void check(napi_status status) {
     if (status == napi_ok) return;
@@ -61,11 +70,41 @@ inline void check(napi_status status) {
 // What one JavaScript Tensor object owns.
 struct TensorBox {
     at::Tensor tensor;
-    int32_t scope = -1;     // index in State::scopes, -1 outside every scope
-    uint32_t slot = 0;      // position in that scope
+    c10::StorageImpl* storage = nullptr;  // the storage whose bytes were reported to V8, null where none were
+    int32_t scope = -1;                   // index in State::scopes, -1 outside every scope
+    uint32_t slot = 0;                    // position in that scope
     bool disposed = false;
-    bool reported = false;  // its storage's bytes were reported to V8
-    c10::StorageImpl* storage = nullptr;  // the storage that was reported
+};
+
+// Where the boxes live. A pointer unwrapped from a JavaScript object is trusted only if it is one of these: other addons wrap objects
+// too. Chunks are never given back, so an address inside one can never be another addon's, and the check is two comparisons.
+class BoxPool {
+public:
+    TensorBox* make();
+    void free(TensorBox* box);
+    // The box at that address, or nullptr when there is none.
+    TensorBox* find(void* address) const;
+    template <class Each>
+    void eachLive(Each each) const {
+        for (char* chunk : chunks_)
+            for (size_t i = 0; i < kPerChunk; ++i) {
+                auto* slot = reinterpret_cast<Slot*>(chunk) + i;
+                if (slot->used) each(&slot->box);
+            }
+    }
+
+private:
+    struct Slot {
+        union {
+            TensorBox box;
+            Slot* next;
+        };
+        bool used;
+    };
+    static constexpr size_t kChunkBytes = size_t{1} << 18;
+    static constexpr size_t kPerChunk = kChunkBytes / sizeof(Slot);
+    std::vector<char*> chunks_;  // aligned to their size, in the order of their addresses
+    Slot* free_ = nullptr;
 };
 
 struct GeneratorBox {
@@ -82,8 +121,7 @@ struct State {
     napi_ref tensorClass = nullptr;
     napi_ref errorClasses[static_cast<size_t>(ErrorKind::Count)] = {};
     std::vector<std::vector<TensorBox*>> scopes;
-    // A pointer unwrapped from a JavaScript object is trusted only if it is in here: other addons wrap objects too.
-    std::unordered_set<void*> boxes;
+    BoxPool boxes;
     std::unordered_set<void*> generators;
     std::unordered_map<c10::StorageImpl*, Reported> reportedStorages;
     uint64_t created = 0;
@@ -99,6 +137,8 @@ State& state();
 napi_value wrapTensor(napi_env env, at::Tensor tensor);
 // The box behind a JavaScript value, or nullptr when it is not a Tensor.
 TensorBox* boxOf(napi_env env, napi_value value);
+// The same where the value's type is known already.
+TensorBox* boxOf(napi_env env, napi_value value, napi_valuetype type);
 // The tensor behind a JavaScript value; throws when it is something else or disposed. `what` names it in the message.
 at::Tensor& tensorOf(napi_env env, napi_value value, const char* what);
 GeneratorBox* generatorOf(napi_env env, napi_value value);
@@ -107,7 +147,7 @@ GeneratorBox* generatorOf(napi_env env, napi_value value);
 
 enum class Kind {
     Tensor, TensorList, OptionalTensorList, Scalar, ScalarList, Int, IntList, Float, FloatList, Bool, BoolList, String, StringList,
-    Device, Generator, Unsupported
+    DType, Layout, MemoryFormat, Device, Generator, Unsupported
 };
 
 struct ArgumentSpec {
@@ -125,7 +165,7 @@ c10::IValue toIValue(napi_env env, napi_value value, const ArgumentSpec& spec);
 napi_value toJs(napi_env env, const c10::IValue& value);
 // One argument in words, for error messages: `float32[2, 3]`, `"abc"`, `[1, 2]`.
 std::string describe(napi_env env, napi_value value);
-// "Tensor of 3 elements" style name of a JavaScript value's kind, for "got ..." in messages.
+// A JavaScript value's kind in words ("a Tensor", "a function", "1.5"), for "got ..." in messages.
 std::string kindOf(napi_env env, napi_value value);
 
 std::string utf8(napi_env env, napi_value value);
@@ -140,6 +180,13 @@ std::vector<int64_t> intList(napi_env env, napi_value value, const char* what);
 
 const char* dtypeName(at::ScalarType type);
 bool dtypeFromName(const std::string& name, at::ScalarType& type);
+// A device that this library works on, from its name; throws an ArgumentError for others.
+c10::Device deviceFromName(const std::string& name);
+
+// ---- operators ----------------------------------------------------------------------------------------------------------
+
+// Why an operator cannot be called from JavaScript, or nullptr when it can.
+const char* refusalOf(const c10::FunctionSchema& schema);
 
 // ---- functions the module exports ---------------------------------------------------------------------------------------
 

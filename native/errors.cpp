@@ -24,7 +24,8 @@ static bool saysOutOfMemory(const std::string& text) {
 static void throwJs(napi_env env, const Failure& failure) {
     State& s = state();
     napi_value message = makeString(env, failure.message);
-    napi_ref ref = s.errorClasses[static_cast<size_t>(failure.kind)];
+    // A thread that is refused the engine must not touch the classes of the thread that has it.
+    napi_ref ref = env == s.env ? s.errorClasses[static_cast<size_t>(failure.kind)] : nullptr;
     napi_value constructor = nullptr, error = nullptr;
     if (ref && napi_get_reference_value(env, ref, &constructor) == napi_ok && constructor) {
         napi_value args[2] = {message, nullptr};
@@ -42,7 +43,7 @@ static void throwJs(napi_env env, const Failure& failure) {
     if (error) napi_throw(env, error);
 }
 
-void throwCurrent(napi_env env, const std::string& where) {
+static void translate(napi_env env, const std::string& where) {
     const std::string prefix = where.empty() ? std::string() : where + ": ";
     Failure failure{ErrorKind::Operator, {}, {}};
     try {
@@ -64,6 +65,16 @@ void throwCurrent(napi_env env, const std::string& where) {
         failure = {ErrorKind::Operator, prefix + "internal: an exception of unknown type", {}};
     }
     throwJs(env, failure);
+}
+
+void throwCurrent(napi_env env, const std::string& where) noexcept {
+    try {
+        translate(env, where);
+    } catch (...) {
+        // Even making the error failed: this thread is being terminated, or a JavaScript exception is pending already.
+        bool pending = false;
+        if (napi_is_exception_pending(env, &pending) == napi_ok && !pending) napi_throw_error(env, nullptr, "internal: an error could not be told");
+    }
 }
 
 }  // namespace tessera

@@ -6,6 +6,8 @@
 #include <ATen/Version.h>
 #include <dlfcn.h>
 
+#include <atomic>
+
 namespace tessera {
 
 namespace {
@@ -55,9 +57,26 @@ napi_value loadLibrary(napi_env env, size_t, napi_value* argv) {
     return nullptr;
 }
 
-void leave(void* data) {
+// Whether a thread has the engine. Its state is for one thread: libtorch parallelises inside operators, not across them.
+std::atomic<bool> claimed{false};
+
+void claim(napi_env env) {
+    bool expected = false;
+    if (!claimed.compare_exchange_strong(expected, true))
+        badArgument("the engine runs on one JavaScript thread at a time, and another thread of this process (or another copy of this library) has it");
     State& s = state();
-    if (s.env == static_cast<napi_env>(data)) s.env = nullptr;
+    s.env = env;
+    // What the last thread left when it ended: its references died with it, its tensors were freed by their finalizers.
+    s.tensorClass = nullptr;
+    for (napi_ref& each : s.errorClasses) each = nullptr;
+    s.scopes.clear();
+    s.timing = false;
+}
+
+// Instance data is finalized after all wrapped objects, so no finalizer of this thread runs while the next one has the engine.
+void leave(node_api_basic_env, void*, void*) {
+    state().env = nullptr;
+    claimed = false;
 }
 
 }  // namespace
@@ -81,10 +100,8 @@ void exportRuntime(napi_env env, napi_value exports) {
 NAPI_MODULE_INIT() {
     using namespace tessera;
     try {
-        State& s = state();
-        if (s.env) badArgument("the engine runs on one JavaScript thread, and another thread of this process has it already");
-        s.env = env;
-        check(napi_add_env_cleanup_hook(env, leave, env));
+        claim(env);
+        check(napi_set_instance_data(env, env, leave, nullptr));
         exportRuntime(env, exports);
         exportAllocator(env, exports);
         exportTensors(env, exports);

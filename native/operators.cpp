@@ -44,6 +44,7 @@ napi_value resolveOperator(napi_env env, size_t, napi_value* argv) {
     splitName(full, name, overload);
     auto found = c10::Dispatcher::singleton().findSchema({name, overload});
     if (!found) return makeNumber(env, -1);
+    if (refusalOf(found->schema())) return makeNumber(env, -1);
     auto op = std::make_unique<Operator>(Operator{*found, shortName(full), {}, {}, false});
     const auto& schema = found->schema();
     for (const auto& argument : schema.arguments()) op->arguments.push_back(specOf(argument));
@@ -57,25 +58,77 @@ napi_value resolveOperator(napi_env env, size_t, napi_value* argv) {
     return makeNumber(env, static_cast<double>(operators().size() - 1));
 }
 
-std::string describeAll(napi_env env, const Operator& op, const std::vector<napi_value>& values) {
+// refusal("name.overload"): why it cannot be called although this libtorch has it; null where it can, or where there is no such operator.
+napi_value refusal(napi_env env, size_t, napi_value* argv) {
+    std::string name, overload;
+    splitName(utf8(env, argv[0]), name, overload);
+    auto found = c10::Dispatcher::singleton().findSchema({name, overload});
+    const char* reason = found ? refusalOf(found->schema()) : nullptr;
+    if (reason) return makeString(env, reason);
+    napi_value null;
+    check(napi_get_null(env, &null));
+    return null;
+}
+
+// The arguments given, in the order of the schema.
+struct Values {
+    const napi_value* data;
+    size_t size;
+};
+
+std::string describeAll(napi_env env, const Operator& op, Values values) {
     std::string text;
-    for (size_t i = 0; i < values.size() && i < op.arguments.size(); ++i) {
+    for (size_t i = 0; i < values.size && i < op.arguments.size(); ++i) {
         napi_valuetype type;
-        check(napi_typeof(env, values[i], &type));
+        check(napi_typeof(env, values.data[i], &type));
         if (type == napi_undefined) continue;
-        text += (text.empty() ? "" : ", ") + op.arguments[i].name + ": " + describe(env, values[i]);
+        text += (text.empty() ? "" : ", ") + op.arguments[i].name + ": " + describe(env, values.data[i]);
     }
     return text;
 }
 
+std::string describeSafely(napi_env env, const Operator& op, Values values) {
+    try {
+        return describeAll(env, op, values);
+    } catch (...) {
+        return "...";
+    }
+}
+
+// A stack to call with. Stacks are used again, because making one costs an allocation a call; there are several, because a getter in an
+// argument may call an operator while the arguments of another one are being read.
+class BorrowedStack {
+public:
+    BorrowedStack() {
+        if (depth_++ < kSpares) stack_ = &spares()[depth_ - 1];
+        else stack_ = new torch::jit::Stack;
+    }
+    ~BorrowedStack() {
+        if (--depth_ < kSpares) stack_->clear();
+        else delete stack_;
+    }
+    BorrowedStack(const BorrowedStack&) = delete;
+    BorrowedStack& operator=(const BorrowedStack&) = delete;
+    torch::jit::Stack& operator*() { return *stack_; }
+
+private:
+    static constexpr size_t kSpares = 4;
+    static torch::jit::Stack* spares() {
+        static auto* all = new torch::jit::Stack[kSpares];
+        return all;
+    }
+    static inline size_t depth_ = 0;
+    torch::jit::Stack* stack_;
+};
+
 // Runs `op` on values in the order of its schema; undefined stands for the default.
-napi_value invoke(napi_env env, const Operator& op, const std::vector<napi_value>& values) {
-    torch::jit::Stack stack;
-    stack.reserve(std::max(op.arguments.size(), op.returnsWritten.size()));
+napi_value invoke(napi_env env, const Operator& op, Values values) {
+    BorrowedStack borrowed;
+    torch::jit::Stack& stack = *borrowed;
     try {
         napi_value undefined = nullptr;
         for (size_t i = 0; i < op.arguments.size(); ++i) {
-            napi_value value = i < values.size() ? values[i] : nullptr;
+            napi_value value = i < values.size ? values.data[i] : nullptr;
             if (!value) {
                 if (!undefined) check(napi_get_undefined(env, &undefined));
                 value = undefined;
@@ -96,9 +149,9 @@ napi_value invoke(napi_env env, const Operator& op, const std::vector<napi_value
             const c10::IValue& value = stack[i];
             // x.add_(1) === x: an operator that changes its argument returns the same handle.
             if (op.anyWritten && i < op.returnsWritten.size() && op.returnsWritten[i] && value.isTensor()) {
-                for (napi_value given : values) {
-                    TensorBox* box = boxOf(env, given);
-                    if (box && !box->disposed && box->tensor.is_same(value.toTensor())) return given;
+                for (size_t k = 0; k < values.size; ++k) {
+                    TensorBox* box = boxOf(env, values.data[k]);
+                    if (box && !box->disposed && box->tensor.is_same(value.toTensor())) return values.data[k];
                 }
             }
             return toJs(env, value);
@@ -111,15 +164,10 @@ napi_value invoke(napi_env env, const Operator& op, const std::vector<napi_value
     } catch (const Pending&) {
         throw;
     } catch (const Failure& failure) {
-        throwCurrent(env, op.name);
+        throwCurrent(env, failure.kind == ErrorKind::OutOfMemory ? op.name + "(" + describeSafely(env, op, values) + ")" : op.name);
         throw Pending{};
     } catch (...) {
-        std::string given;
-        try {
-            given = describeAll(env, op, values);
-        } catch (...) {
-        }
-        throwCurrent(env, op.name + "(" + given + ")");
+        throwCurrent(env, op.name + "(" + describeSafely(env, op, values) + ")");
         throw Pending{};
     }
 }
@@ -133,9 +181,9 @@ const Operator& operatorAt(napi_env env, napi_value value) {
 // call(id, ...arguments in the schema's order)
 napi_value call(napi_env env, size_t argc, napi_value* argv) {
     const Operator& op = operatorAt(env, argv[0]);
-    std::vector<napi_value> values(argv + 1, argv + std::max<size_t>(argc, 1));
-    if (values.size() > op.arguments.size())
-        badArgument(op.name + " takes " + std::to_string(op.arguments.size()) + " arguments, got " + std::to_string(values.size()));
+    const Values values{argv + 1, std::max<size_t>(argc, 1) - 1};
+    if (values.size > op.arguments.size())
+        badArgument(op.name + " takes " + std::to_string(op.arguments.size()) + " arguments, got " + std::to_string(values.size));
     return invoke(env, op, values);
 }
 
@@ -170,7 +218,7 @@ napi_value callNamed(napi_env env, size_t, napi_value* argv) {
         if (index < count) badArgument(op.name + " got argument '" + name + "' twice, by position and by name");
         values[index] = value;
     }
-    return invoke(env, op, values);
+    return invoke(env, op, {values.data(), values.size()});
 }
 
 napi_value schemaOf(napi_env env, size_t, napi_value* argv) {
@@ -185,6 +233,7 @@ napi_value schemaOf(napi_env env, size_t, napi_value* argv) {
         check(napi_set_named_property(env, each, "name", makeString(env, argument.name)));
         check(napi_set_named_property(env, each, "type", makeString(env, argument.type)));
         check(napi_set_named_property(env, each, "hasDefault", makeBool(env, argument.hasDefault)));
+        check(napi_set_named_property(env, each, "fixedLength", makeNumber(env, argument.fixedLength)));
         check(napi_set_named_property(env, each, "supported", makeBool(env, argument.kind != Kind::Unsupported)));
         check(napi_set_element(env, list, static_cast<uint32_t>(i), each));
     }
@@ -194,13 +243,15 @@ napi_value schemaOf(napi_env env, size_t, napi_value* argv) {
     return out;
 }
 
-// listOperators(): every "namespace::name.overload" that has a schema.
-napi_value listOperators(napi_env env, size_t, napi_value*) {
+// listOperators(all): every "namespace::name.overload" that can be called; with `all`, also those that are refused.
+napi_value listOperators(napi_env env, size_t, napi_value* argv) {
+    const bool all = boolean(env, argv[0], "all");
     napi_value out;
     check(napi_create_array(env, &out));
     uint32_t count = 0;
     for (const auto& name : c10::Dispatcher::singleton().getAllOpNames()) {
-        if (!c10::Dispatcher::singleton().findSchema(name)) continue;
+        auto found = c10::Dispatcher::singleton().findSchema(name);
+        if (!found || (!all && refusalOf(found->schema()))) continue;
         std::string full = name.name + (name.overload_name.empty() ? "" : "." + name.overload_name);
         check(napi_set_element(env, out, count++, makeString(env, full)));
     }
@@ -227,6 +278,7 @@ napi_value callStats(napi_env env, size_t, napi_value*) {
 
 void exportOperators(napi_env env, napi_value exports) {
     addFunction(env, exports, "resolveOperator", guarded<resolveOperator>);
+    addFunction(env, exports, "refusal", guarded<refusal>);
     addFunction(env, exports, "call", guarded<call>);
     addFunction(env, exports, "callNamed", guarded<callNamed>);
     addFunction(env, exports, "schemaOf", guarded<schemaOf>);

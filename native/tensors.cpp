@@ -1,7 +1,11 @@
 // Tensor handles: who owns them, in which scope they live, and how their numbers come in and go out.
 #include "bridge.h"
 
+#include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <new>
 
 namespace tessera {
 
@@ -15,11 +19,10 @@ namespace {
 // Bytes are reported to V8 only for handles that no scope owns: those are the ones that only garbage collection can free, and V8 must know
 // their weight to collect in time. What a scope owns is freed at its end; reporting it would make V8 collect for nothing at every step.
 void report(TensorBox* box) {
-    if (box->reported || box->disposed || !box->tensor.defined() || !box->tensor.has_storage()) return;
+    if (box->storage || box->disposed || !box->tensor.defined() || !box->tensor.has_storage()) return;
     State& s = state();
     box->storage = box->tensor.storage().unsafeGetStorageImpl();
     Reported& entry = s.reportedStorages[box->storage];
-    box->reported = true;
     if (entry.handles++ == 0) {
         entry.bytes = static_cast<int64_t>(box->tensor.storage().nbytes());
         int64_t total;
@@ -28,7 +31,7 @@ void report(TensorBox* box) {
 }
 
 void unreport(TensorBox* box) {
-    if (!box->reported) return;
+    if (!box->storage) return;
     State& s = state();
     auto found = s.reportedStorages.find(box->storage);
     if (found != s.reportedStorages.end() && --found->second.handles == 0) {
@@ -36,7 +39,7 @@ void unreport(TensorBox* box) {
         napi_adjust_external_memory(s.env, -found->second.bytes, &total);
         s.reportedStorages.erase(found);
     }
-    box->reported = false;
+    box->storage = nullptr;
 }
 
 void leaveScope(TensorBox* box) {
@@ -72,8 +75,7 @@ void finalizeTensor(node_api_basic_env, void* data, void*) {
     auto* box = static_cast<TensorBox*>(data);
     leaveScope(box);
     release(box);
-    state().boxes.erase(box);
-    delete box;
+    state().boxes.free(box);
 }
 
 void finalizeGenerator(node_api_basic_env, void* data, void*) {
@@ -107,17 +109,21 @@ napi_value scopeEnd(napi_env env, size_t, napi_value* argv) {
     const auto current = static_cast<int32_t>(s.scopes.size()) - 1;
     bool isArray = false;
     check(napi_is_array(env, argv[1], &isArray));
+    std::vector<TensorBox*> kept;
     if (isArray) {
         uint32_t length;
         check(napi_get_array_length(env, argv[1], &length));
         for (uint32_t i = 0; i < length; ++i) {
             napi_value each;
             check(napi_get_element(env, argv[1], i, &each));
-            TensorBox* box = boxOf(env, each);
-            if (!box || box->scope != current) continue;  // it lives outside already
-            leaveScope(box);
-            enterScope(box, current - 1);
+            if (TensorBox* box = boxOf(env, each)) kept.push_back(box);
         }
+    }
+    if (depth != static_cast<int64_t>(s.scopes.size())) fail(ErrorKind::Scope, "a scope was begun or ended while another one was ending");
+    for (TensorBox* box : kept) {
+        if (box->scope != current) continue;  // it lives outside already
+        leaveScope(box);
+        enterScope(box, current - 1);
     }
     // Move the list out first: freeing a tensor can run destructors that touch no scope, but keep the state simple all the same.
     std::vector<TensorBox*> list = std::move(s.scopes.back());
@@ -206,13 +212,16 @@ Bytes bytesOf(napi_env env, napi_value value, const char* what) {
     bool typed = false;
     check(napi_is_typedarray(env, value, &typed));
     if (!typed) badArgument(std::string(what) + " must be a typed array, got " + kindOf(env, value));
-    napi_typedarray_type type;
+    auto type = static_cast<napi_typedarray_type>(-1);  // a newer Node may know types that this bridge does not
     size_t count = 0, offset = 0;
     void* data = nullptr;
     napi_value buffer;
     check(napi_get_typedarray_info(env, value, &type, &count, &data, &buffer, &offset));
-    size_t width = 1;
+    size_t width = 0;
     switch (type) {
+        case napi_int8_array:
+        case napi_uint8_array:
+        case napi_uint8_clamped_array: width = 1; break;
         case napi_int16_array:
         case napi_uint16_array: width = 2; break;
         case napi_int32_array:
@@ -221,14 +230,14 @@ Bytes bytesOf(napi_env env, napi_value value, const char* what) {
         case napi_float64_array:
         case napi_bigint64_array:
         case napi_biguint64_array: width = 8; break;
-        default: width = 1; break;
+        default: badArgument(std::string(what) + " is a typed array of a kind that has no dtype");
     }
     return {static_cast<uint8_t*>(data), count * width};
 }
 
 // fromBytes(typedArray, shape, dtype): one copy, into memory that torch owns. The bytes are taken as they are.
 napi_value fromBytes(napi_env env, size_t, napi_value* argv) {
-    Bytes bytes = bytesOf(env, argv[0], "data");
+    // The shape first: reading an array can run getters, and those could detach the data.
     std::vector<int64_t> sizes = intList(env, argv[1], "shape");
     at::ScalarType type;
     std::string name = utf8(env, argv[2]);
@@ -236,14 +245,21 @@ napi_value fromBytes(napi_env env, size_t, napi_value* argv) {
     uint64_t expected = c10::elementSize(type);
     for (int64_t size : sizes) {
         if (size < 0) badArgument("shape must not be negative, got " + describe(env, argv[1]));
-        if (size != 0 && expected > UINT64_MAX / static_cast<uint64_t>(size)) badArgument("shape " + describe(env, argv[1]) + " is too large");
+        if (size != 0 && expected > INT64_MAX / static_cast<uint64_t>(size)) badArgument("shape " + describe(env, argv[1]) + " is too large");
         expected *= static_cast<uint64_t>(size);
     }
+    Bytes bytes = bytesOf(env, argv[0], "data");
     if (expected != bytes.length)
         badArgument("shape " + describe(env, argv[1]) + " of " + name + " needs " + std::to_string(expected) + " bytes, the data has " +
                     std::to_string(bytes.length));
     at::Tensor tensor = at::empty(sizes, at::TensorOptions().dtype(type));
-    if (bytes.length > 0) std::memcpy(tensor.data_ptr(), bytes.data, bytes.length);
+    auto* target = static_cast<uint8_t*>(tensor.data_ptr());
+    if (type == at::kBool) {
+        // A C++ bool that is neither 0 nor 1 is undefined behaviour in every kernel that reads it.
+        for (size_t i = 0; i < bytes.length; ++i) target[i] = bytes.data[i] != 0;
+    } else if (bytes.length > 0) {
+        std::memcpy(target, bytes.data, bytes.length);
+    }
     return wrapTensor(env, std::move(tensor));
 }
 
@@ -263,12 +279,11 @@ napi_value memoryStats(napi_env env, size_t, napi_value*) {
     State& s = state();
     std::unordered_set<c10::StorageImpl*> storages;
     double bytes = 0;
-    for (void* pointer : s.boxes) {
-        auto* box = static_cast<TensorBox*>(pointer);
-        if (box->disposed || !box->tensor.has_storage()) continue;
+    s.boxes.eachLive([&](TensorBox* box) {
+        if (box->disposed || !box->tensor.has_storage()) return;
         auto* storage = box->tensor.storage().unsafeGetStorageImpl();
         if (storages.insert(storage).second) bytes += static_cast<double>(box->tensor.storage().nbytes());
-    }
+    });
     napi_value out;
     check(napi_create_object(env, &out));
     check(napi_set_named_property(env, out, "handles", makeNumber(env, static_cast<double>(s.liveHandles))));
@@ -284,7 +299,7 @@ napi_value memoryStats(napi_env env, size_t, napi_value*) {
 
 // attachGenerator(object, device): makes `object` a generator of that device.
 napi_value attachGenerator(napi_env env, size_t, napi_value* argv) {
-    c10::Device on(utf8(env, argv[1]));
+    c10::Device on = deviceFromName(utf8(env, argv[1]));
     auto box = std::make_unique<GeneratorBox>();
     box->generator = at::globalContext().defaultGenerator(on).clone();
     check(napi_wrap(env, argv[0], box.get(), finalizeGenerator, nullptr, nullptr));
@@ -305,24 +320,65 @@ napi_value wrapTensor(napi_env env, at::Tensor tensor) {
     napi_value constructor;
     check(napi_get_reference_value(env, s.tensorClass, &constructor));
     check(napi_new_instance(env, constructor, 0, nullptr, &out));
-    auto box = std::make_unique<TensorBox>();
+    TensorBox* box = s.boxes.make();
+    if (napi_status status = napi_wrap(env, out, box, finalizeTensor, nullptr, nullptr); status != napi_ok) {
+        s.boxes.free(box);
+        check(status);
+    }
     box->tensor = std::move(tensor);
-    check(napi_wrap(env, out, box.get(), finalizeTensor, nullptr, nullptr));
-    TensorBox* raw = box.release();
-    s.boxes.insert(raw);
     s.created++;
     s.liveHandles++;
-    enterScope(raw, static_cast<int32_t>(s.scopes.size()) - 1);
+    enterScope(box, static_cast<int32_t>(s.scopes.size()) - 1);
     return out;
+}
+
+TensorBox* boxOf(napi_env env, napi_value value, napi_valuetype type) {
+    if (type != napi_object) return nullptr;
+    void* data = nullptr;
+    if (napi_unwrap(env, value, &data) != napi_ok) return nullptr;
+    return state().boxes.find(data);
 }
 
 TensorBox* boxOf(napi_env env, napi_value value) {
     napi_valuetype type;
     check(napi_typeof(env, value, &type));
-    if (type != napi_object) return nullptr;
-    void* data = nullptr;
-    if (napi_unwrap(env, value, &data) != napi_ok || !data) return nullptr;
-    return state().boxes.count(data) ? static_cast<TensorBox*>(data) : nullptr;
+    return boxOf(env, value, type);
+}
+
+TensorBox* BoxPool::make() {
+    if (!free_) {
+        auto* chunk = static_cast<char*>(std::aligned_alloc(kChunkBytes, kChunkBytes));
+        if (!chunk) throw std::bad_alloc();
+        chunks_.insert(std::upper_bound(chunks_.begin(), chunks_.end(), chunk), chunk);
+        for (size_t i = kPerChunk; i-- > 0;) {
+            auto* slot = reinterpret_cast<Slot*>(chunk) + i;
+            slot->used = false;
+            slot->next = free_;
+            free_ = slot;
+        }
+    }
+    Slot* slot = free_;
+    free_ = slot->next;
+    slot->used = true;
+    return new (&slot->box) TensorBox;
+}
+
+void BoxPool::free(TensorBox* box) {
+    auto* slot = reinterpret_cast<Slot*>(box);
+    box->~TensorBox();
+    slot->used = false;
+    slot->next = free_;
+    free_ = slot;
+}
+
+TensorBox* BoxPool::find(void* address) const {
+    auto* at = static_cast<char*>(address);
+    auto above = std::upper_bound(chunks_.begin(), chunks_.end(), at);
+    if (above == chunks_.begin()) return nullptr;
+    const auto offset = static_cast<size_t>(at - *(above - 1));
+    if (offset >= kPerChunk * sizeof(Slot) || offset % sizeof(Slot) != 0) return nullptr;
+    auto* slot = reinterpret_cast<Slot*>(at);
+    return slot->used ? &slot->box : nullptr;
 }
 
 at::Tensor& tensorOf(napi_env env, napi_value value, const char* what) {

@@ -31,15 +31,13 @@ napi_valuetype typeOf(napi_env env, napi_value value) {
     return type;
 }
 
-// dtype, layout and memory format are ints to the dispatcher; people write their names.
-bool enumFromName(const std::string& name, int64_t& out) {
-    at::ScalarType type;
-    if (dtypeFromName(name, type)) return out = static_cast<int64_t>(type), true;
-    if (name == "strided") return out = static_cast<int64_t>(at::kStrided), true;
-    if (name == "sparse") return out = static_cast<int64_t>(at::kSparse), true;
-    if (name == "contiguousFormat") return out = static_cast<int64_t>(at::MemoryFormat::Contiguous), true;
-    if (name == "preserveFormat") return out = static_cast<int64_t>(at::MemoryFormat::Preserve), true;
-    if (name == "channelsLast") return out = static_cast<int64_t>(at::MemoryFormat::ChannelsLast), true;
+// dtype, layout and memory format are ints to the dispatcher, which does not check them; people write their names. Sparse, quantised and
+// vendor layouts cannot be asked for: dense operators do not all refuse them, and what they do instead may end the process.
+bool memoryFormatFromName(const std::string& name, at::MemoryFormat& out) {
+    if (name == "contiguousFormat") return out = at::MemoryFormat::Contiguous, true;
+    if (name == "preserveFormat") return out = at::MemoryFormat::Preserve, true;
+    if (name == "channelsLast") return out = at::MemoryFormat::ChannelsLast, true;
+    if (name == "channelsLast3d") return out = at::MemoryFormat::ChannelsLast3d, true;
     return false;
 }
 
@@ -64,11 +62,27 @@ bool readInt(napi_env env, napi_value value, napi_valuetype type, int64_t& out) 
 }
 
 int64_t toInt(napi_env env, napi_value value, const ArgumentSpec& spec) {
-    napi_valuetype type = typeOf(env, value);
     int64_t out;
-    if (readInt(env, value, type, out)) return out;
-    if (type == napi_string && enumFromName(utf8(env, value), out)) return out;
-    mismatch(env, value, spec, type == napi_string ? "an integer or the name of a dtype, layout or memory format" : "an integer");
+    if (!readInt(env, value, typeOf(env, value), out)) mismatch(env, value, spec, "an integer");
+    return out;
+}
+
+int64_t toDType(napi_env env, napi_value value, const ArgumentSpec& spec) {
+    at::ScalarType type;
+    if (typeOf(env, value) != napi_string || !dtypeFromName(utf8(env, value), type)) mismatch(env, value, spec, "the name of a dtype");
+    return static_cast<int64_t>(type);
+}
+
+int64_t toLayout(napi_env env, napi_value value, const ArgumentSpec& spec) {
+    if (typeOf(env, value) != napi_string || utf8(env, value) != "strided") mismatch(env, value, spec, "\"strided\"");
+    return static_cast<int64_t>(at::kStrided);
+}
+
+int64_t toMemoryFormat(napi_env env, napi_value value, const ArgumentSpec& spec) {
+    at::MemoryFormat format;
+    if (typeOf(env, value) != napi_string || !memoryFormatFromName(utf8(env, value), format))
+        mismatch(env, value, spec, "\"contiguousFormat\", \"preserveFormat\", \"channelsLast\" or \"channelsLast3d\"");
+    return static_cast<int64_t>(format);
 }
 
 double toFloat(napi_env env, napi_value value, const ArgumentSpec& spec) {
@@ -118,10 +132,9 @@ at::Scalar toScalar(napi_env env, napi_value value, const ArgumentSpec& spec) {
 
 // As in PyTorch, a number where a tensor is expected is a zero-dimensional tensor that does not take part in type promotion.
 at::Tensor toTensor(napi_env env, napi_value value, const ArgumentSpec& spec) {
-    TensorBox* box = boxOf(env, value);
-    if (box) return tensorOf(env, value, spec.name.c_str());
-    at::Scalar scalar;
     napi_valuetype type = typeOf(env, value);
+    if (TensorBox* box = boxOf(env, value, type)) return box->disposed ? tensorOf(env, value, spec.name.c_str()) : box->tensor;
+    at::Scalar scalar;
     if (type != napi_number || !readScalar(env, value, scalar)) mismatch(env, value, spec, "a Tensor");
     at::ScalarType dtype = scalar.isFloatingPoint() ? at::kDouble : at::kLong;
     at::Tensor tensor = at::scalar_tensor(scalar, at::TensorOptions().dtype(dtype));
@@ -167,10 +180,10 @@ Kind kindOfType(const c10::Type& type) {
         case c10::TypeKind::TensorType: return Kind::Tensor;
         case c10::TypeKind::NumberType: return Kind::Scalar;
         case c10::TypeKind::IntType:
-        case c10::TypeKind::SymIntType:
-        case c10::TypeKind::ScalarTypeType:
-        case c10::TypeKind::LayoutType:
-        case c10::TypeKind::MemoryFormatType: return Kind::Int;
+        case c10::TypeKind::SymIntType: return Kind::Int;
+        case c10::TypeKind::ScalarTypeType: return Kind::DType;
+        case c10::TypeKind::LayoutType: return Kind::Layout;
+        case c10::TypeKind::MemoryFormatType: return Kind::MemoryFormat;
         case c10::TypeKind::FloatType: return Kind::Float;
         case c10::TypeKind::BoolType: return Kind::Bool;
         case c10::TypeKind::StringType: return Kind::String;
@@ -208,6 +221,14 @@ bool dtypeFromName(const std::string& name, at::ScalarType& type) {
     for (const auto& entry : kDtypes)
         if (name == entry.name) return type = entry.type, true;
     return false;
+}
+
+c10::Device deviceFromName(const std::string& name) {
+    if (name == "cpu") return c10::Device(at::kCPU);
+    if (name == "cuda") return c10::Device(at::kCUDA);
+    if (name.rfind("cuda:", 0) == 0 && name.size() > 5 && name.size() < 8 && name.find_first_not_of("0123456789", 5) == std::string::npos)
+        return c10::Device(at::kCUDA, static_cast<c10::DeviceIndex>(std::stoi(name.substr(5))));
+    badArgument("unknown device \"" + (name.size() > 40 ? name.substr(0, 40) + "..." : name) + "\": expected \"cpu\", \"cuda\" or \"cuda:N\"");
 }
 
 ArgumentSpec specOf(const c10::Argument& argument) {
@@ -259,6 +280,9 @@ c10::IValue toIValue(napi_env env, napi_value value, const ArgumentSpec& spec) {
         }
         case Kind::Int: return c10::IValue(toInt(env, value, spec));
         case Kind::IntList: return toList<int64_t>(env, value, spec, toInt, "an array of integers");
+        case Kind::DType: return c10::IValue(toDType(env, value, spec));
+        case Kind::Layout: return c10::IValue(toLayout(env, value, spec));
+        case Kind::MemoryFormat: return c10::IValue(toMemoryFormat(env, value, spec));
         case Kind::Float: return c10::IValue(toFloat(env, value, spec));
         case Kind::FloatList: return toList<double>(env, value, spec, toFloat, "an array of numbers");
         case Kind::Bool: return c10::IValue(toBool(env, value, spec));
@@ -277,7 +301,7 @@ c10::IValue toIValue(napi_env env, napi_value value, const ArgumentSpec& spec) {
         }
         case Kind::Device:
             if (type != napi_string) mismatch(env, value, spec, "a device name such as \"cpu\" or \"cuda:0\"");
-            return c10::IValue(c10::Device(utf8(env, value)));
+            return c10::IValue(deviceFromName(utf8(env, value)));
         case Kind::Generator: {
             GeneratorBox* box = generatorOf(env, value);
             if (!box) mismatch(env, value, spec, "a Generator");
@@ -312,6 +336,9 @@ napi_value toJs(napi_env env, const c10::IValue& value) {
     } else if (value.isDevice()) {
         return makeString(env, value.toDevice().str());
     } else if (value.isList() || value.isTuple()) {
+        if (value.isList() && value.toListRef().size() > kMaxListLength)
+            badArgument("the result is a list of " + std::to_string(value.toListRef().size()) + ", more than the " + std::to_string(kMaxListLength) +
+                        " handles that are made at once");
         const auto elements = value.isList() ? value.toListRef().vec() : std::vector<c10::IValue>(value.toTupleRef().elements().begin(), value.toTupleRef().elements().end());
         check(napi_create_array_with_length(env, elements.size(), &out));
         for (size_t i = 0; i < elements.size(); ++i) check(napi_set_element(env, out, i, toJs(env, elements[i])));
@@ -323,7 +350,7 @@ napi_value toJs(napi_env env, const c10::IValue& value) {
 
 std::string kindOf(napi_env env, napi_value value) {
     TensorBox* box = boxOf(env, value);
-    if (box) return "a Tensor";
+    if (box) return box->disposed ? "a disposed Tensor" : "a Tensor";
     if (generatorOf(env, value)) return "a Generator";
     napi_valuetype type = typeOf(env, value);
     switch (type) {

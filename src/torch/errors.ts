@@ -18,3 +18,6 @@ export class ScopeError extends TesseraError {}
 
 /** The engine could not be loaded at all. */
 export class EngineError extends TesseraError {}
+
+/** A safetensors file could not be read or written; the message names the file and what is wrong with it. */
+export class SafetensorsError extends TesseraError {}

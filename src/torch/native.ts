@@ -42,7 +42,8 @@ export interface AllocatorStats {
 export interface Schema {
   name: string;
   text: string;
-  arguments: { name: string; type: string; hasDefault: boolean; supported: boolean }[];
+  /** `fixedLength`: a list of this length may be given as one number; 0 for everything else. */
+  arguments: { name: string; type: string; hasDefault: boolean; fixedLength: number; supported: boolean }[];
 }
 
 export interface VersionInfo {
@@ -79,7 +80,8 @@ interface Native {
   call(id: number, ...args: OpArgument[]): unknown;
   callNamed(id: number, args: readonly OpArgument[], named: Readonly<Record<string, OpArgument>>): unknown;
   schemaOf(id: number): Schema;
-  listOperators(): string[];
+  refusal(name: string): string | null;
+  listOperators(all: boolean): string[];
   setTiming(on: boolean): void;
   callStats(): { calls: number; milliseconds: number };
   backward(

@@ -10,15 +10,17 @@ export function declaredOperators(): ReadonlyMap<string, { optional: boolean }> 
   return declared;
 }
 
-/** True when this libtorch has the operator `name.overload`, for example `hasOp("_fused_adamw_")`. */
+/** True when this libtorch has the operator `name.overload` and it can be called, for example `hasOp("_fused_adamw_")`. */
 export function hasOp(name: string): boolean {
   return native.resolveOperator(name) >= 0;
 }
 
-function resolve(name: string): number {
+/** The number of an operator; throws an EngineError that says why there is none. */
+export function resolve(name: string): number {
   const id = native.resolveOperator(name);
-  if (id < 0) throw new EngineError(`libtorch ${libtorch.version} has no operator ${name}`);
-  return id;
+  if (id >= 0) return id;
+  const reason = native.refusal(name);
+  throw new EngineError(reason ? `${name} cannot be called: ${reason}` : `libtorch ${libtorch.version} has no operator ${name}`);
 }
 
 /**

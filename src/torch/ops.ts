@@ -2,6 +2,7 @@
 import { ArgumentError, EngineError } from "./errors.js";
 import { Generator } from "./generator.js";
 import { libtorch, native, type OpArgument, type Schema } from "./native.js";
+import { resolve } from "./op.js";
 import { Tensor } from "./tensor.js";
 
 /** One overload: positional arguments in the schema's order, then, if wanted, an object of keyword arguments. */
@@ -23,7 +24,7 @@ let names: Map<string, string[]> | undefined;
 function overloadsOf(full: string): string[] {
   if (!names) {
     names = new Map();
-    for (const each of native.listOperators()) {
+    for (const each of native.listOperators(false)) {
       const dot = each.indexOf(".", each.indexOf("::"));
       const name = dot < 0 ? each : each.slice(0, dot);
       const overload = dot < 0 ? "" : each.slice(dot + 1);
@@ -42,7 +43,7 @@ function isKeywords(value: unknown): value is Record<string, OpArgument> {
 }
 
 // How well a value fits a schema type: 0 not at all. Only kinds are looked at; nothing is ever run to find out.
-function affinity(value: unknown, type: string, hasDefault: boolean): number {
+function affinity(value: unknown, type: string, hasDefault: boolean, fixedLength = 0): number {
   const optional = type.endsWith("?");
   const base = optional ? type.slice(0, -1) : type;
   if (value === undefined) return hasDefault || optional ? 1 : 0;
@@ -53,7 +54,7 @@ function affinity(value: unknown, type: string, hasDefault: boolean): number {
     const element = base.slice(0, base.lastIndexOf("["));
     return value.every((each) => affinity(each, element, false) > 0) ? 3 : 0;
   }
-  if (isList) return /\[\d+\]$/.test(base) && typeof value === "number" ? 1 : 0;
+  if (isList) return fixedLength > 0 && typeof value === "number" ? 1 : 0;
   if (value instanceof Tensor) return base === "Tensor" ? 4 : 0;
   if (value instanceof Generator) return base === "Generator" ? 4 : 0;
   switch (typeof value) {
@@ -67,7 +68,7 @@ function affinity(value: unknown, type: string, hasDefault: boolean): number {
       if (base === "float") return 2;
       return base === "Tensor" ? 1 : 0;
     case "string":
-      return base === "str" || base === "Device" ? 3 : ["int", "ScalarType", "Layout", "MemoryFormat"].includes(base) ? 2 : 0;
+      return base === "str" || base === "Device" ? 3 : ["ScalarType", "Layout", "MemoryFormat"].includes(base) ? 2 : 0;
     default:
       return 0;
   }
@@ -80,7 +81,7 @@ function score(schema: Schema, args: readonly unknown[], named: Readonly<Record<
   for (const [i, argument] of schema.arguments.entries()) {
     if (argument.name in named) used.add(argument.name);
     const value = i < args.length ? args[i] : named[argument.name];
-    const points = affinity(value, argument.type, argument.hasDefault);
+    const points = affinity(value, argument.type, argument.hasDefault, argument.fixedLength);
     if (points === 0) return -1;
     if (value !== undefined) total += points;
   }
@@ -88,8 +89,7 @@ function score(schema: Schema, args: readonly unknown[], named: Readonly<Record<
 }
 
 function overload(full: string): Overload {
-  const id = native.resolveOperator(full);
-  if (id < 0) throw new EngineError(`libtorch ${libtorch.version} has no operator ${full}`);
+  const id = resolve(full);
   const call = (...args: (OpArgument | Readonly<Record<string, OpArgument>>)[]) => {
     const last = args.at(-1);
     return isKeywords(last)
@@ -101,7 +101,13 @@ function overload(full: string): Overload {
 
 function operator(full: string): Operator {
   const overloads = overloadsOf(full);
-  if (overloads.length === 0) throw new EngineError(`libtorch ${libtorch.version} has no operator ${full}`);
+  if (overloads.length === 0) {
+    const refused = native.listOperators(true).find((each) => each === full || each.startsWith(`${full}.`));
+    const reason = refused && native.refusal(refused);
+    throw new EngineError(
+      reason ? `${full} cannot be called: ${reason}` : `libtorch ${libtorch.version} has no operator ${full}`,
+    );
+  }
   const made = new Map<string, Overload>();
   const get = (name: string): Overload => {
     let found = made.get(name);
@@ -116,10 +122,9 @@ function operator(full: string): Operator {
     const named = isKeywords(last) ? last : {};
     const positional = isKeywords(last) ? args.slice(0, -1) : args;
     const scored = overloads
-      .filter((name) => !/(^|_)out$/.test(name))
       .map((name) => ({ name, points: score(get(name).schema, positional, named) }))
       .filter(({ points }) => points >= 0)
-      .sort((a, b) => b.points - a.points);
+      .sort((a, b) => b.points - a.points || (a.name < b.name ? -1 : 1));
     const best = scored[0];
     if (!best) {
       const schemas = overloads.map((name) => `  ${get(name).schema.text}`).join("\n");
@@ -129,7 +134,7 @@ function operator(full: string): Operator {
   };
   return new Proxy(choose as unknown as Operator, {
     get: (_, key) => {
-      if (typeof key !== "string") return undefined;
+      if (typeof key !== "string" || key === "then") return undefined; // await looks for "then"
       if (key === "schema") return get(overloads.includes("") ? "" : overloads[0]!).schema;
       const name = key === "default" ? "" : key;
       if (!overloads.includes(name)) {
@@ -147,11 +152,11 @@ export const ops: { readonly [namespace: string]: Namespace } = new Proxy(
   {},
   {
     get: (_, namespace) => {
-      if (typeof namespace !== "string") return undefined;
+      if (typeof namespace !== "string" || namespace === "then") return undefined;
       const made = new Map<string, Operator>();
       return new Proxy({} as Namespace, {
         get: (_target, name) => {
-          if (typeof name !== "string") return undefined;
+          if (typeof name !== "string" || name === "then") return undefined;
           let found = made.get(name);
           if (!found) {
             found = operator(`${namespace}::${name}`);

@@ -20,7 +20,7 @@ const list = (dims: Dims): readonly number[] => (typeof dims === "number" ? [dim
 
 export class Tensor {
   /** Set by nn.parameter and nn.buffer: what a Module makes of this tensor. */
-  role?: "parameter" | "buffer" | "temporary";
+  declare role?: "parameter" | "buffer" | "temporary";
 
   // ---- what it is
 

@@ -1,0 +1,20 @@
+// The operators that this library names, against the libtorch that is there: what a version dropped or renamed is told by its name.
+import { expect, test } from "vitest";
+import { declaredOperators, hasOp, ops, versionInfo } from "./index.js";
+
+test("every operator that is not optional is there", () => {
+  const missing = [...declaredOperators()].filter(([name, { optional }]) => !optional && !hasOp(name)).map(([name]) => name);
+  expect(missing, `libtorch ${versionInfo().torch} lacks`).toEqual([]);
+  expect(declaredOperators().size).toBeGreaterThan(150);
+});
+
+test("operators of 2.x are optional where 1.13 lacks them", () => {
+  const optional = [...declaredOperators()].filter(([, each]) => each.optional).map(([name]) => name);
+  expect(optional.sort()).toEqual(["_foreach_copy_", "_foreach_lerp_.Scalar", "_fused_adamw_", "scaled_dot_product_attention"]);
+  if (!versionInfo().torch.startsWith("1.")) expect(optional.filter((name) => !hasOp(name))).toEqual([]);
+});
+
+test("what cannot be given from JavaScript is told in the schema and refused in words", () => {
+  const { schema } = ops.aten!.set_!.source_Storage!;
+  expect(schema.arguments.find((each) => each.type === "Storage")!.supported).toBe(false);
+});
