@@ -1,0 +1,27 @@
+// export/backbone.safetensors: the encoder by timm's names, with what a reader must know of it in the metadata.
+import type { Method } from "../methods/index.js";
+import { writeSafetensors } from "../torch/index.js";
+import type { Recipe } from "./recipe.js";
+import { vitConfigOf } from "./session.js";
+
+/** Writes the encoder of a run. */
+export function exportEncoder(
+  path: string,
+  method: Method,
+  recipe: Recipe,
+  at: { step: number; epoch: number },
+  version: string,
+): void {
+  const { encoder } = method;
+  writeSafetensors(path, encoder.stateDict(), {
+    format: "pt",
+    tessera: version,
+    method: method.name,
+    branch: method.branch,
+    step: String(at.step),
+    epoch: String(at.epoch),
+    model: JSON.stringify(vitConfigOf(recipe)),
+    mean: JSON.stringify(recipe.data.mean),
+    std: JSON.stringify(recipe.data.std),
+  });
+}

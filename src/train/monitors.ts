@@ -1,0 +1,56 @@
+// Watching for collapse: a loss that sits at the value it has when all outputs are alike is called what it is.
+import type { TrivialLevel } from "../methods/index.js";
+
+export interface CollapseOptions {
+  /** Logged steps in a row that must look alike before it is said. Default 20. */
+  patience?: number;
+  /** How close to a trivial level counts as sitting there, relative to it. Default 0.001. */
+  tolerance?: number;
+}
+
+/** Looks at the logged values of a run and says, once for each kind, what has collapsed. */
+export class CollapseMonitor {
+  readonly #counts = new Map<string, number>();
+  readonly #said = new Set<string>();
+  readonly #patience: number;
+  readonly #tolerance: number;
+
+  constructor(
+    readonly levels: readonly TrivialLevel[],
+    { patience = 20, tolerance = 0.001 }: CollapseOptions = {},
+  ) {
+    this.#patience = patience;
+    this.#tolerance = tolerance;
+  }
+
+  /** Warnings for this step; usually none. */
+  look(values: Readonly<Record<string, number>>): string[] {
+    const signs: [key: string, present: boolean, text: string][] = this.levels.map(({ term, value, meaning }) => {
+      const seen = values[term];
+      const near = seen !== undefined && Math.abs(seen - value) <= this.#tolerance * Math.max(1e-6, Math.abs(value));
+      return [`${term} ${value}`, near, `${term} has sat at ${seen?.toFixed(4)}: ${meaning}`];
+    });
+    const { featureStd, teacherEntropy } = values;
+    if (featureStd !== undefined) {
+      signs.push([
+        "featureStd",
+        featureStd < 1e-4,
+        `all images get the same feature (deviation ${featureStd.toExponential(1)}): collapse to a constant`,
+      ]);
+    }
+    if (teacherEntropy !== undefined) {
+      signs.push([
+        "teacherEntropy",
+        teacherEntropy < 1e-3,
+        `the teacher puts all mass on one prototype (entropy ${teacherEntropy.toExponential(1)}): collapse to one prototype`,
+      ]);
+    }
+    return signs.flatMap(([key, present, text]) => {
+      const count = present ? (this.#counts.get(key) ?? 0) + 1 : 0;
+      this.#counts.set(key, count);
+      if (count < this.#patience || this.#said.has(key)) return [];
+      this.#said.add(key);
+      return [text];
+    });
+  }
+}

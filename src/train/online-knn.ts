@@ -1,0 +1,46 @@
+// k-NN while training: what the loss of a method does not say is whether its features get better.
+import { type Dataset, evalViews, openDataset, type ViewPlan } from "../data/index.js";
+import { type KnnEvaluation, KnnEvaluator } from "../evaluate/index.js";
+import type { Encoder } from "../models/index.js";
+import { readoutOf } from "./readout.js";
+import type { Recipe } from "./recipe.js";
+
+/** One view of an image for evaluations, as the recipe's data section has it. */
+export function evaluationPlan({ data }: Pick<Recipe, "data">): ViewPlan {
+  const { channels, mean, std, evalSize } = data;
+  // Images as small as these are taken whole: enlarging and cropping them would cut content off.
+  const resize = evalSize <= 64 ? "exact" : undefined;
+  return evalViews({ size: evalSize, channels, normalization: { mean, std }, ...(resize && { resize }) });
+}
+
+/** The labelled splits to compare: the training split as the bank, the test split as queries. Null where there is no test split. */
+export async function knnSplits({ data }: Pick<Recipe, "data">): Promise<{ train: Dataset; test: Dataset } | null> {
+  if (!data.test) return null;
+  const train = await openDataset(data.train, data.trainSplit ? { split: data.trainSplit } : {});
+  const test = await openDataset(data.test, data.testSplit ? { split: data.testSplit } : {});
+  return train.classes && test.classes ? { train, test } : null;
+}
+
+/** The evaluator that a recipe asks for, or null when it asks for none or the data has no labels. */
+export async function createOnlineKnn(recipe: Recipe): Promise<KnnEvaluator | null> {
+  const { everyEpochs, k, bank, queries, temperature } = recipe.knn;
+  const splits = everyEpochs > 0 ? await knnSplits(recipe) : null;
+  if (!splits) return null;
+  const { workers } = recipe.train;
+  return new KnnEvaluator({
+    ...splits,
+    plan: evaluationPlan(recipe),
+    k,
+    temperature,
+    ...(bank && { bankSize: bank }),
+    ...(queries && { querySize: queries }),
+    ...(workers !== undefined && { workers }),
+  });
+}
+
+/** Top-1 in percent by number of neighbours. */
+export async function runKnn(evaluator: KnnEvaluator, encoder: Encoder, recipe: Recipe): Promise<Record<string, number>> {
+  const result: KnnEvaluation = await evaluator.run(readoutOf(encoder, recipe.knn.readout), { module: encoder });
+  const [only] = Object.values(result.readouts);
+  return Object.fromEntries(Object.entries(only!.top1).map(([k, share]) => [k, 100 * share]));
+}

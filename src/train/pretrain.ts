@@ -1,0 +1,119 @@
+// One run from a recipe to a folder: new, resumed, or started from weights.
+import { resolve } from "node:path";
+import { encoderTensors } from "../models/index.js";
+import { getNumThreads, readSafetensors, setNumThreads, tidy } from "../torch/index.js";
+import { loadCheckpoint, newestCheckpoint, sweepCheckpoints } from "./checkpoint.js";
+import { RunError } from "./errors.js";
+import { exportEncoder } from "./export.js";
+import { trainLoop } from "./loop.js";
+import { drawRun } from "./pictures.js";
+import { duration, type Reporter, silentReporter } from "./progress.js";
+import type { Recipe } from "./recipe.js";
+import { RunFolder } from "./run-folder.js";
+import { createSession, type Session } from "./session.js";
+import { listenForStop } from "./signals.js";
+import { tesseraVersion, versions } from "./version.js";
+
+export interface PretrainOptions {
+  /** The run's folder. */
+  out: string;
+  /** Go on with the run in `out`. Default false. */
+  resume?: boolean;
+  /** Start a new run from the encoder weights in this safetensors file. */
+  initFrom?: string;
+  /** Where progress goes. Default: nowhere. */
+  reporter?: Reporter;
+}
+
+export interface RunSummary {
+  out: string;
+  status: "done" | "interrupted";
+  step: number;
+  epoch: number;
+  seconds: number;
+  /** k-NN top-1 (percent) by k, of the last online evaluation. */
+  knn?: Record<string, number>;
+  /** The exported encoder. */
+  export: string;
+  pictures: string[];
+}
+
+/** Trains until the recipe's end, or until SIGINT or SIGTERM, which leave a checkpoint. */
+export async function pretrain(recipe: Recipe, options: PretrainOptions): Promise<RunSummary> {
+  const { out, resume = false, initFrom, reporter = silentReporter } = options;
+  if (resume && initFrom)
+    throw new RunError("a run is either resumed or started from weights: give --resume or --init-from, not both");
+  const started = performance.now();
+  if (recipe.train.threads) setNumThreads(recipe.train.threads);
+  const folder = resume ? RunFolder.open(out) : RunFolder.create(out, recipe, versions());
+  if (resume) folder.checkSame(recipe);
+
+  const session = await createSession(recipe);
+  const startStep = resume ? resumeSession(session, folder, reporter) : 0;
+  if (initFrom) initSession(session, initFrom);
+  describe(session, folder, startStep, reporter);
+
+  const stop = listenForStop((signal) =>
+    reporter.line(`${signal}: finishing this step and writing a checkpoint (again to quit at once)`),
+  );
+  try {
+    const metadata = { ...versions(), method: session.method.name };
+    const result = await trainLoop({ session, folder, startStep, metadata, reporter, stopping: stop.requested });
+    exportEncoder(folder.exportPath, session.method, recipe, result, tesseraVersion);
+    const pictures = result.finished ? await drawRun(session, folder, "final") : [];
+    const seconds = (performance.now() - started) / 1000;
+    const status = result.finished ? "done" : "interrupted";
+    reporter.line(
+      result.finished
+        ? `done after ${duration(seconds)}: ${resolve(out)}`
+        : `stopped at step ${result.step}; go on with --resume --out ${out}`,
+    );
+    const { step, epoch, lastKnn } = result;
+    return { out, status, step, epoch, seconds, ...(lastKnn ? { knn: lastKnn } : {}), export: folder.exportPath, pictures };
+  } finally {
+    stop.release();
+  }
+}
+
+/** Brings a session to where its folder's newest checkpoint stands; returns the steps done. */
+function resumeSession(session: Session, folder: RunFolder, reporter: Reporter): number {
+  sweepCheckpoints(folder.checkpoints);
+  const newest = newestCheckpoint(folder.checkpoints);
+  if (!newest) {
+    folder.metrics.rewind(0);
+    reporter.line("no checkpoint yet: starting at the beginning");
+    return 0;
+  }
+  const now = versions();
+  if (newest.metadata.libtorch !== now.libtorch) {
+    reporter.line(
+      `warning: the run used libtorch ${newest.metadata.libtorch}, this is ${now.libtorch}: numbers will not be the same to the last bit`,
+    );
+  }
+  const { step } = loadCheckpoint(newest.path, session);
+  folder.metrics.rewind(step);
+  reporter.line(`resuming at step ${step} from ${newest.path}`);
+  return step;
+}
+
+function initSession({ method }: Session, path: string): void {
+  tidy(() => {
+    const { tensors } = readSafetensors(path);
+    method.initEncoder(encoderTensors(tensors).own);
+  });
+}
+
+function describe(session: Session, folder: RunFolder, startStep: number, reporter: Reporter): void {
+  const { recipe, dataset, method, stepsPerEpoch, totalSteps, peakLr } = session;
+  const { batchSize, accumulate, precision } = recipe.train;
+  const millions = (count: number) => `${(count / 1e6).toFixed(2)} M`;
+  const scaling = recipe.optimizer.lrScaling === "none" ? "" : ` (${recipe.optimizer.lr} x ${batchSize * accumulate}/256)`;
+  reporter.line(
+    [
+      `${method.name} on ${dataset.name}: ${dataset.length} images, ${totalSteps} steps of ${batchSize * accumulate}, ${stepsPerEpoch} an epoch`,
+      `encoder ${millions(method.encoder.parameterCount)} parameters, trained in all ${millions(method.trainable.parameterCount)}`,
+      `peak learning rate ${peakLr.toPrecision(3)}${scaling}, ${precision}, ${getNumThreads()} threads, libtorch ${versions().libtorch}`,
+      `run folder ${folder.path}${startStep > 0 ? `, step ${startStep}` : ""}`,
+    ].join("\n"),
+  );
+}

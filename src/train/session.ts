@@ -1,0 +1,122 @@
+// From a recipe to the things that train: data, loader, method, optimiser, schedules.
+import { createLoader, type Dataset, type Loader, type Position as LoaderPosition, openDataset } from "../data/index.js";
+import { type Method, methodNamed } from "../methods/index.js";
+import { VisionTransformer, type VitConfig } from "../models/index.js";
+import { AdamW, decayGroups, LARS, type Optimizer, type Schedule, SGD, schedule } from "../optim/index.js";
+import { manualSeed } from "../torch/index.js";
+import { RunError } from "./errors.js";
+import { peakLearningRate, type Recipe } from "./recipe.js";
+
+export interface Session {
+  recipe: Recipe;
+  dataset: Dataset;
+  method: Method;
+  optimizer: Optimizer;
+  schedules: { lr: Schedule; weightDecay: Schedule };
+  stepsPerEpoch: number;
+  totalSteps: number;
+  /** The learning rate that the schedule rises to. */
+  peakLr: number;
+}
+
+/** The method of a recipe with freshly initialised weights: the same seed gives the same weights. */
+export function createMethod(recipe: Recipe): Method {
+  manualSeed(recipe.train.seed);
+  const { name, ...options } = recipe.method;
+  return methodNamed(name).create(options, {
+    encoder: ({ dropPath = true } = {}) => createEncoder(recipe, dropPath ? {} : { dropPath: 0 }),
+    data: recipe.data,
+  });
+}
+
+/** The encoder of a recipe with freshly initialised weights. */
+export function createEncoder(recipe: Recipe, changes: VitConfig = {}): VisionTransformer {
+  return new VisionTransformer({ ...vitConfigOf(recipe), ...changes });
+}
+
+/** The architecture of a recipe's encoder. */
+export function vitConfigOf(recipe: Recipe): VitConfig {
+  const { name: _, size: __, ...config } = recipe.model;
+  return { ...config, channels: recipe.data.channels };
+}
+
+function createOptimizer(recipe: Recipe, method: Method, lr: number): Optimizer {
+  const { name, weightDecay, betas, eps, momentum, nesterov, trustCoefficient, decayRule } = recipe.optimizer;
+  const groups = decayGroups(method.trainable, decayRule ?? method.decayRule);
+  const decay = typeof weightDecay === "number" ? weightDecay : weightDecay.from;
+  switch (name) {
+    case "adamw":
+      return new AdamW(groups, { lr, weightDecay: decay, ...(betas && { betas }), ...(eps && { eps }) });
+    case "sgd":
+      return new SGD(groups, {
+        lr,
+        weightDecay: decay,
+        ...(momentum !== undefined && { momentum }),
+        ...(nesterov && { nesterov }),
+      });
+    case "lars":
+      return new LARS(groups, {
+        lr,
+        weightDecay: decay,
+        ...(momentum !== undefined && { momentum }),
+        ...(trustCoefficient && { trustCoefficient }),
+      });
+  }
+}
+
+/** Builds everything but the loader, which needs to know where to start. */
+export async function createSession(recipe: Recipe): Promise<Session> {
+  const { data, train, optimizer: rates } = recipe;
+  const dataset = await openDataset(data.train, {
+    ...(data.trainSplit && { split: data.trainSplit }),
+    ...(data.subset && { subset: data.subset }),
+  });
+  const batches = Math.floor(dataset.length / train.batchSize);
+  const stepsPerEpoch = Math.floor(batches / train.accumulate);
+  if (stepsPerEpoch === 0) {
+    throw new RunError(
+      `${dataset.name} has ${dataset.length} images, fewer than one step of ${train.batchSize} x ${train.accumulate}: use a smaller train.batchSize`,
+    );
+  }
+  const totalSteps = Math.min(train.epochs * stepsPerEpoch, train.maxSteps ?? Number.POSITIVE_INFINITY);
+  const method = createMethod(recipe);
+  const peakLr = peakLearningRate(recipe);
+  const optimizer = createOptimizer(recipe, method, peakLr);
+  const run = { steps: totalSteps, stepsPerEpoch };
+  const warmup = rates.warmupEpochs > 0 ? { warmup: { epochs: rates.warmupEpochs } } : {};
+  const { weightDecay, lrSchedule } = rates;
+  return {
+    recipe,
+    dataset,
+    method,
+    optimizer,
+    schedules: {
+      lr: schedule(
+        lrSchedule === "constant"
+          ? { kind: "constant", value: peakLr, ...warmup }
+          : { kind: lrSchedule, from: peakLr, to: rates.finalLr, ...warmup },
+        run,
+      ),
+      weightDecay: schedule(typeof weightDecay === "number" ? weightDecay : { kind: "cosine", ...weightDecay }, run),
+    },
+    stepsPerEpoch,
+    totalSteps,
+    peakLr,
+  };
+}
+
+/** The training loader, prefetching from a position on. */
+export function createTrainLoader({ recipe, dataset, method }: Session, startAt: LoaderPosition): Loader {
+  const { batchSize, seed, workers, prefetch } = recipe.train;
+  return createLoader({
+    dataset,
+    plan: method.views,
+    batchSize,
+    seed,
+    startAt,
+    shuffle: true,
+    dropLast: true,
+    ...(workers === undefined ? {} : { workers }),
+    ...(prefetch === undefined ? {} : { prefetch }),
+  });
+}
