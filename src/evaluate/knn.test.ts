@@ -16,7 +16,7 @@ function bruteForce(bank: number[][], bankLabels: number[], queries: number[][],
     const votes = new Array<number>(classes).fill(0);
     for (const { similarity, j } of near.slice(0, k))
       votes[bankLabels[j]!]! += Math.exp((similarity - near[0]!.similarity) / 0.07);
-    const order = votes.map((vote, c) => ({ vote, c })).filter(({ vote }) => vote > 0);
+    const order = votes.map((vote, c) => ({ vote, c }));
     order.sort((a, b) => b.vote - a.vote || a.c - b.c);
     const place = order.findIndex(({ c }) => c === labels[i]);
     if (place === 0) top1++;
@@ -61,7 +61,7 @@ describe("knn", () => {
     fc.assert(property, { numRuns: 60 });
   }, 30_000);
 
-  it("gives ties to the lower class, and no vote to a class that is not near", () => {
+  it("gives ties to the lower class, and places without votes too", () => {
     const bank = tensor([
       [1, 0],
       [1, 0],
@@ -71,7 +71,14 @@ describe("knn", () => {
     expect(knn({ ...one, labels: [2] }).top1).toEqual({ 1: 0, 2: 1 });
     expect(knn({ ...one, labels: [4] }).top1).toEqual({ 1: 1, 2: 0 });
     expect(knn({ ...one, labels: [4] }).top5).toEqual({ 1: 1, 2: 1 });
+    // Votes: 2 and 4 (k = 2). Two places; with k = 1, one.
     expect(knn({ ...one, labels: [0] }).top5).toEqual({ 1: 0, 2: 0 });
+    // k = 3: class 0 has the third place; min(5, k) is 3, so class 1, without votes, is left out.
+    expect(knn({ ...one, k: [3], labels: [0] }).top5).toEqual({ 3: 1 });
+    expect(knn({ ...one, k: [3], labels: [1] }).top5).toEqual({ 3: 0 });
+    // All of one class: the places after it go to the lowest others, 0 to 3.
+    const same = { bank: tensor(Array.from({ length: 6 }, () => [1, 0])), bankLabels: [5, 5, 5, 5, 5, 5], k: [6] };
+    expect([0, 3, 4, 5].map((label) => knn({ ...one, ...same, labels: [label] }).top5[6])).toEqual([1, 1, 0, 1]);
   });
 
   it("works with one class, with one feature, at a very low temperature, and with labels as tensors", () => {

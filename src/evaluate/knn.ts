@@ -27,7 +27,10 @@ export interface KnnOptions extends Pick<NearestOptions, "bank" | "queries" | "q
 export interface KnnResult {
   /** The class with most votes is the right one. */
   top1: Record<number, number>;
-  /** The right class is among the five with most votes (among min(5, k)). A class that got no vote never counts. */
+  /**
+   * The right class is among the five with most votes (among min(5, k)). Where fewer classes got votes, the lowest of the others take the
+   * places that are left, as they do in the published code: with few classes and a small k this flatters.
+   */
   top5: Record<number, number>;
 }
 
@@ -84,9 +87,8 @@ function countRight(
     tidy(() => {
       const mine = votes.gather(1, own);
       const ahead = votes.gt(mine).to("int64").sum(1).add(votes.eq(mine).logicalAnd(lower).to("int64").sum(1));
-      const voted = mine.squeeze(1).gt(0);
-      right[i]![0]! += ahead.lt(1).logicalAnd(voted).to("int64").sum().item();
-      right[i]![1]! += ahead.lt(Math.min(5, k)).logicalAnd(voted).to("int64").sum().item();
+      right[i]![0]! += ahead.lt(1).to("int64").sum().item();
+      right[i]![1]! += ahead.lt(Math.min(5, k)).to("int64").sum().item();
     });
   }
 }
