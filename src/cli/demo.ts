@@ -37,7 +37,7 @@ Fashion-MNIST comes from FASHION_MNIST=DIR or Debian's package dataset-fashion-m
 
 Examples:
   $ tessera demo
-  $ tessera demo --set train.maxSteps=200 --out /tmp/short`,
+  $ tessera demo --set train.maxSteps=500 --out /tmp/short`,
     )
     .action(async (flags: DemoFlags) => setExit(await demo(flags)));
 }

@@ -1,6 +1,6 @@
 // `tessera pretrain RECIPE`: trains by a recipe into a run folder.
 import { existsSync, readdirSync } from "node:fs";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import type { Command } from "commander";
 import type { Recipe, RunSummary } from "../train/index.js";
 import { EXIT, UsageError } from "./errors.js";
@@ -139,7 +139,7 @@ function describeSummary({ out, status, step, epoch, seconds, knn, export: file,
         ]
       : []),
     ["encoder", file],
-    ...(pictures.length > 0 ? [["pictures", pictures.map((picture) => basename(picture)).join(", ")]] : []),
+    ...pictures.map((picture, i) => [i === 0 ? "pictures" : "", picture]),
   ];
   return table(rows);
 }

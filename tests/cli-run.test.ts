@@ -1,0 +1,174 @@
+// The command line's real work, small: train, interrupt, resume, evaluate, show, demo.
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { tessera, writeTinyFashionMnist } from "./cli-harness.js";
+
+let folder: string;
+let recipe: string;
+let env: Record<string, string>;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "tessera-run-"));
+  mkdirSync(join(folder, "data"));
+  writeTinyFashionMnist(join(folder, "data"));
+  env = { FASHION_MNIST: join(folder, "data") };
+  recipe = join(folder, "tiny.ts");
+  writeFileSync(
+    recipe,
+    `import { defineRecipe } from "tessera";
+export default defineRecipe({
+  data: { train: "fashion-mnist" },
+  model: { patchSize: 14, width: 32, depth: 2 },
+  method: {
+    name: "mst",
+    decoderWidth: 16,
+    decoderNarrowest: 8,
+    dino: {
+      crops: { globalSize: 28, locals: 0, blur: [0, 0, 0] },
+      head: { outFeatures: 16, hidden: 32, bottleneck: 8 },
+    },
+  },
+  optimizer: { warmupEpochs: 0 },
+  train: { epochs: 2, batchSize: 16, workers: 0, logEvery: 2 },
+});
+`,
+  );
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const slow = { timeout: 240_000 };
+
+describe("a run", slow, () => {
+  it("trains into a folder named after the recipe, and prints one JSON object", async () => {
+    const { code, stdout, stderr } = await tessera(["pretrain", recipe, "--json", "--set", "train.epochs=1"], {
+      env,
+      cwd: folder,
+    });
+    expect(code, stderr).toBe(0);
+    const summary = JSON.parse(stdout) as { out: string; status: string; step: number; export: string };
+    expect(summary).toMatchObject({ status: "done", step: 6 });
+    expect(summary.out).toMatch(/^runs\/tiny-\d{8}-\d{6}$/);
+    expect(existsSync(join(folder, summary.export))).toBe(true);
+    const saved = JSON.parse(readFileSync(join(folder, summary.out, "recipe.json"), "utf8"));
+    expect(saved.recipe).toMatchObject({ name: "tiny", train: { epochs: 1 }, data: { channels: 1, mean: [0.286] } });
+    expect(stderr).toContain("train       epochs=1 batchSize=16");
+    expect(stderr).toMatch(/step 6\/6/);
+  });
+
+  it("is evaluated, resumed, refused and used to start from", async () => {
+    const out = join(folder, "one");
+    const trained = await tessera(["pretrain", recipe, "--out", out, "--quiet"], { env });
+    expect(trained.code, trained.stderr).toBe(0);
+    expect(trained.stderr).toBe("");
+    expect(trained.stdout).toMatch(
+      /^run +\S+one\ndone +step 12, epoch 2, \d+ s\nencoder +\S+backbone\.safetensors\npictures +\S+\.png\n/,
+    );
+
+    const again = await tessera(["pretrain", recipe, "--out", out], { env });
+    expect(again).toMatchObject({ code: 2, stdout: "" });
+    expect(again.stderr).toMatch(/already holds a run: go on with it by --resume, or choose another folder/);
+
+    const knn = await tessera(["evaluate", "knn", "-w", out, "--k", "1,5", "--readout", "class,mean", "--json"], { env });
+    expect(knn.code, knn.stderr).toBe(0);
+    const result = JSON.parse(knn.stdout);
+    expect(result).toMatchObject({ bank: 96, queries: 32, data: { train: "fashion-mnist", size: 28 } });
+    expect(Object.keys(result.readouts)).toEqual(["class", "mean"]);
+    for (const { top1, top5 } of Object.values(result.readouts) as {
+      top1: Record<string, number>;
+      top5: Record<string, number>;
+    }[]) {
+      expect(Object.keys(top1)).toEqual(["1", "5"]);
+      expect(top5["5"]!).toBeGreaterThanOrEqual(top1["5"]!);
+    }
+    const file = join(out, "export", "backbone.safetensors");
+    const table = await tessera(["evaluate", "knn", "-w", file, "--data", "fashion-mnist", "--k", "5", "--bank", "50", "-q"], {
+      env,
+    });
+    expect(table.code, table.stderr).toBe(0);
+    expect(table.stdout).toMatch(
+      /^k-NN of .*: 32 images of .* by 50 of .*\nread-out +k +top-1 +top-5\nclass +5 +\d+\.\d\d % +\d+\.\d\d %\n$/,
+    );
+    const size = await tessera(["evaluate", "knn", "-w", out, "--size", "30"], { env });
+    expect(size).toMatchObject({
+      code: 2,
+      stderr: "tessera: --size is 30; expected a multiple of the encoder's patch size, 14\n",
+    });
+
+    const shown = await tessera(["show", out, "--json"], { env });
+    expect(shown.code, shown.stderr).toBe(0);
+    const { pictures } = JSON.parse(shown.stdout) as { pictures: string[] };
+    expect(pictures.length).toBeGreaterThan(0);
+    for (const picture of pictures) expect(existsSync(picture), picture).toBe(true);
+
+    const resumed = await tessera(["pretrain", "--resume", "--out", out, "--json", "-q"], { env });
+    expect(resumed.code, resumed.stderr).toBe(0);
+    expect(JSON.parse(resumed.stdout)).toMatchObject({ status: "done", step: 12 });
+    const other = await tessera(["pretrain", recipe, "--resume", "--out", out, "-s", "optimizer.lr=1"], { env });
+    expect(other.code).not.toBe(0);
+    expect(other.stderr).toContain("it differs in optimizer.lr");
+
+    const started = await tessera(
+      ["pretrain", recipe, "--init-from", out, "--out", join(folder, "two"), "-q", "-s", "train.maxSteps=1"],
+      { env },
+    );
+    expect(started.code, started.stderr).toBe(0);
+  });
+
+  it("ends on Ctrl-C with a checkpoint and code 130, and goes on from there", async () => {
+    const out = join(folder, "stopped");
+    let sent = false;
+    const stopped = await tessera(["pretrain", recipe, "--out", out, "--json", "-s", "train.epochs=5000"], {
+      env,
+      onStderr: (text, kill) => {
+        if (sent || !text.includes("step 2/")) return;
+        sent = true;
+        kill("SIGINT");
+      },
+    });
+    expect(stopped.code, stopped.stderr).toBe(130);
+    const { status, step } = JSON.parse(stopped.stdout) as { status: string; step: number };
+    expect(status).toBe("interrupted");
+    expect(existsSync(join(out, "checkpoints", `step-${String(step).padStart(9, "0")}.safetensors`))).toBe(true);
+    let told = "";
+    const resumed = await tessera(["pretrain", "--resume", "--out", out], {
+      env,
+      onStderr: (text, kill) => {
+        if (!told && text.includes("images/s")) kill("SIGTERM");
+        if (text.includes("images/s")) told = text;
+      },
+    });
+    expect(resumed.code, resumed.stderr).toBe(130);
+    expect(told).toContain(`step ${step}`);
+  });
+});
+
+describe("demo", slow, () => {
+  it("compares raw pixels, the random encoder and the pre-trained one, and replaces a former run", async () => {
+    const out = join(folder, "demo");
+    const args = [
+      "demo",
+      "--out",
+      out,
+      "-s",
+      "train.maxSteps=2",
+      "-s",
+      "train.batchSize=16",
+      "-s",
+      "optimizer.warmupEpochs=0",
+      "-s",
+      "knn.k=[5]",
+    ];
+    const json = await tessera([...args, "--json"], { env });
+    expect(json.code, json.stderr).toBe(0);
+    const result = JSON.parse(json.stdout);
+    expect(result).toMatchObject({ method: "mst", out, steps: 2, k: 5, bank: 96, queries: 32 });
+    for (const share of Object.values(result.top1)) expect(share).toBeGreaterThanOrEqual(0);
+    expect(result.top1.pixels).toBeGreaterThan(0.9);
+
+    const plain = await tessera([...args, "--quiet"], { env });
+    expect(plain.code, plain.stderr).toBe(0);
+    expect(plain.stdout).toMatch(/raw pixels +\d+\.\d %\n +random encoder +\d+\.\d %\n +pre-trained encoder +\d+\.\d %\n/);
+    expect(plain.stdout).toContain(`run folder  ${out}`);
+  });
+});
