@@ -13,6 +13,7 @@ export default defineRecipe({
     num: 4,
     p: 0.5,
     lambda2: 0.6,
+    decoderForm: "sub-pixel",
     decoderWidth: 64,
     dino: {
       crops: {

@@ -133,6 +133,13 @@ function preferAvx512(version: string): void {
   }
 }
 
+// OpenMP's threads spin at the end of each parallel region in the hope of more work. Where another process or the data workers want the
+// core, the one that computes then waits for the one that spins: measured ten times slower with both cores busy. Sleeping at once costs
+// little when nobody else is there (bench/threads.mjs).
+function sleepBetweenRegions(): void {
+  if (!process.env.OMP_WAIT_POLICY) process.env.GOMP_SPINCOUNT ??= "0";
+}
+
 function load(): { native: Native; build: BuildRecord } {
   let build: BuildRecord;
   try {
@@ -141,6 +148,7 @@ function load(): { native: Native; build: BuildRecord } {
     throw new EngineError((error as Error).message, { cause: error });
   }
   preferAvx512(build.libtorch.version);
+  sleepBetweenRegions();
   try {
     return { native: createRequire(import.meta.url)(build.addon) as Native, build };
   } catch (error) {

@@ -71,6 +71,8 @@ export async function trainLoop(options: LoopOptions): Promise<LoopResult> {
       const batches = loader.epoch(epoch, (result.step - epoch * stepsPerEpoch) * accumulate);
       let started = performance.now();
       while (result.step < Math.min(totalSteps, (epoch + 1) * stepsPerEpoch) && !stopping()) {
+        // Batches that are ready are promises already kept: without this turn of the event loop no signal would ever be heard.
+        await new Promise((resolve) => setImmediate(resolve));
         const raws = await take(batches, accumulate);
         const waitMs = performance.now() - started;
         const report = (result.step + 1) % logEvery === 0 || result.step + 1 === totalSteps || result.step === 0;

@@ -45,10 +45,10 @@ export async function pretrain(recipe: Recipe, options: PretrainOptions): Promis
     throw new RunError("a run is either resumed or started from weights: give --resume or --init-from, not both");
   const started = performance.now();
   if (recipe.train.threads) setNumThreads(recipe.train.threads);
-  const folder = resume ? RunFolder.open(out) : RunFolder.create(out, recipe, versions());
-  if (resume) folder.checkSame(recipe);
-
+  if (resume) RunFolder.open(out).checkSame(recipe);
+  // What cannot be built leaves no folder behind.
   const session = await createSession(recipe);
+  const folder = resume ? RunFolder.open(out) : RunFolder.create(out, recipe, versions());
   const startStep = resume ? resumeSession(session, folder, reporter) : 0;
   if (initFrom) initSession(session, initFrom);
   describe(session, folder, startStep, reporter);
