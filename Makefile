@@ -32,7 +32,7 @@ lint: packages ## Biome and the import rule
 	@node_modules/.bin/biome check --error-on-warnings . && node scripts/check-imports.mjs
 
 types: packages ## the TypeScript compiler over everything
-	@node_modules/.bin/tsc --noEmit -p tsconfig.json
+	@node scripts/build-ts.mjs && node_modules/.bin/tsc --noEmit -p tsconfig.json
 
 fix: packages ## let Biome format and repair
 	@node_modules/.bin/biome check --write .
