@@ -48,9 +48,27 @@ export function encoderTensors(tensors: ReadonlyMap<string, Tensor>): { own: Map
   return { own, ignored };
 }
 
-/** The configuration that fits these tensors. `heads` is not in the weights: metadata, or 64 channels a head as the published sizes have. */
-export function inferVitConfig(own: ReadonlyMap<string, Tensor>, metadata: Readonly<Record<string, string>> = {}): VitConfig {
-  const saved = metadata.model ? (JSON.parse(metadata.model) as VitConfig) : {};
+/** What this library's exports say of their encoder. */
+function savedConfig({ model }: Readonly<Record<string, string>>): VitConfig {
+  if (!model) return {};
+  try {
+    return JSON.parse(model) as VitConfig;
+  } catch (cause) {
+    throw new WeightsError(`the metadata's "model" is not JSON: ${model.slice(0, 60)}`, { cause });
+  }
+}
+
+/**
+ * The configuration that fits these tensors. `heads` is not in the weights: metadata, or 64 channels a head as the published sizes have.
+ *
+ * @param options.imageSize what positions that are no square grid are made for, where the metadata do not say it
+ */
+export function inferVitConfig(
+  own: ReadonlyMap<string, Tensor>,
+  metadata: Readonly<Record<string, string>> = {},
+  options: Pick<VitConfig, "imageSize"> = {},
+): VitConfig {
+  const saved = savedConfig(metadata);
   const [width = 0, channels = 3, patchSize = 16] = own.get("patch_embed.proj.weight")!.shape;
   const depth = new Set([...own.keys()].flatMap((name) => /^blocks\.(\d+)\./.exec(name)?.[1] ?? [])).size;
   const classToken = own.has("cls_token");
@@ -59,9 +77,12 @@ export function inferVitConfig(own: ReadonlyMap<string, Tensor>, metadata: Reado
     throw new WeightsError("the weights have no pos_embed or no blocks: not a Vision Transformer");
   const patches = count - (classToken ? 1 : 0);
   const side = Math.round(Math.sqrt(patches));
-  const imageSize = saved.imageSize ?? side * patchSize;
-  if (saved.imageSize === undefined && side * side !== patches) {
-    throw new WeightsError(`the positions are for ${patches} patches, which is not a square grid; give imageSize`);
+  const imageSize = saved.imageSize ?? (side * side === patches ? side * patchSize : options.imageSize);
+  const [height, columns] = typeof imageSize === "number" ? [imageSize, imageSize] : (imageSize ?? [0, 0]);
+  if ((height / patchSize) * (columns / patchSize) !== patches || imageSize === undefined) {
+    throw new WeightsError(
+      `the positions are for ${patches} patches, which is not a square grid; give the imageSize they are made for`,
+    );
   }
   const mlp = own.get("blocks.0.mlp.fc1.weight");
   return {
@@ -90,7 +111,7 @@ export function loadVit(path: string, options: VitConfig = {}): LoadedEncoder {
   return tidy(() => {
     const { tensors, metadata } = readSafetensors(path);
     const { own, ignored } = encoderTensors(tensors);
-    const inferred = inferVitConfig(own, metadata);
+    const inferred = inferVitConfig(own, metadata, options);
     const encoder = new VisionTransformer({ ...inferred, ...options });
     const size = inferred.imageSize!;
     const [height, width] = typeof size === "number" ? [size, size] : size;

@@ -221,18 +221,20 @@ export class VisionTransformer extends Module implements Encoder {
     };
   }
 
-  /** Copies an encoder's tensors in; positions made for another grid (`from`, else the square one) are interpolated. */
+  /** Copies an encoder's tensors in; learned positions made for another grid are interpolated (`from`; else this one if the count fits, else a square). */
   loadWeights(weights: ReadonlyMap<string, Tensor>, from?: Grid): void {
     tidy(() => {
       const values = new Map(weights);
       const positions = weights.get("pos_embed");
-      if (positions && positions.size(1) !== this.posEmbed.size(1)) {
-        const side = Math.round(Math.sqrt(positions.size(1) - this.prefix));
-        const { interpolation: semantics } = this.config;
-        values.set(
-          "pos_embed",
-          resizePositions(positions.float(), from ?? [side, side], this.positionGrid, this.prefix, { semantics }),
-        );
+      const count = positions ? positions.size(1) - this.prefix : 0;
+      const [rows, columns] = this.positionGrid;
+      const side = Math.round(Math.sqrt(count));
+      const grid = from ?? (count === rows * columns ? this.positionGrid : ([side, side] as const));
+      if (positions && (grid[0] !== rows || grid[1] !== columns)) {
+        const { positions: kind, interpolation: semantics } = this.config;
+        const resized = () => resizePositions(positions.float(), grid, this.positionGrid, this.prefix, { semantics });
+        // Fixed ones were made for this grid already.
+        values.set("pos_embed", kind === "sin-cos" ? this.posEmbed : resized());
       }
       this.loadStateDict(values);
     });

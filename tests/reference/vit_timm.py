@@ -2,6 +2,8 @@
 
 Input fill([1, 3, 224, 224], 1), loss = sum of all tokens after the final norm times fill(shape, 2).
 """
+import base64
+
 import torch
 
 try:
@@ -11,7 +13,9 @@ except RuntimeError:  # a torchvision whose operators do not load: timm only nee
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import timm
+from safetensors.torch import save
 from timm.layers import resample_abs_pos_embed
+from timm.models.vision_transformer import VisionTransformer
 
 from golden_io import fill, finish
 from vit import set_weights, value_of
@@ -37,6 +41,11 @@ for old, new in [((14, 14), (6, 6)), ((4, 4), (3, 5)), ((3, 5), (6, 4))]:
         out = resample_abs_pos_embed(positions, list(new), list(old), antialias=antialias)
         resampled[f"{old[0]}x{old[1]} to {new[0]}x{new[1]}{', antialias' if antialias else ''}"] = sample(out, 200)
 
+# A whole file of a small model, with its classifier.
+small = set_weights(VisionTransformer(img_size=8, patch_size=4, embed_dim=8, depth=2, num_heads=1, num_classes=3))
+with torch.no_grad():
+    small_tokens = small.forward_features(fill([2, 3, 8, 8], 1).float())
+
 finish(
     "vit_timm",
     {
@@ -51,5 +60,7 @@ finish(
             for name, each in model.named_parameters()
         },
         "resampled positions": resampled,
+        "file": base64.b64encode(save(small.state_dict())).decode(),
+        "tokens of the file": small_tokens.double(),
     },
 )
