@@ -37,11 +37,11 @@ export function sinCosPositions([rows, columns]: Grid, width: number, options: S
 
 export interface ResizeOptions {
   /**
-   * `exact` asks for the target size (timm, MAE); `dino` asks for the scale factor (n + 0.1) / n0, whose sampling grid is another one.
+   * `exact` asks for the target size (MAE, BEiT; timm with `antialias`); `dino` asks for the scale factor (n + 0.1) / n0, whose sampling grid is another one.
    * Weights trained with one give other features under the other. Default exact.
    */
   semantics?: "exact" | "dino";
-  /** Low-pass filter when shrinking, as timm does. Only with `exact`. Default false. */
+  /** As timm's resample_abs_pos_embed by default: a low-pass filter when shrinking, and another cubic. Only with `exact`. Default false. */
   antialias?: boolean;
 }
 

@@ -1,0 +1,133 @@
+// Each method learns: a tiny ViT, images with shapes drawn here, real optimiser steps, and the loss goes down.
+import { describe, expect, test } from "vitest";
+import type { Batch } from "../../src/data/index.js";
+import { Dino, dinoOptions } from "../../src/methods/dino.js";
+import { meanEntropy } from "../../src/methods/dino-loss.js";
+import type { Method } from "../../src/methods/method.js";
+import { Mst, mstOptions } from "../../src/methods/mst.js";
+import { AdamW, clipGradNormPerTensor, decayGroups } from "../../src/optim/index.js";
+import { fromTypedArray, manualSeed, memoryStats, tidy } from "../../src/torch/index.js";
+import { at, context } from "./support.js";
+
+/** Numbers in [0, 1) from a seed, so that every run draws the same images. */
+function numbers(seed: number): () => number {
+  let state = seed * 2654435761 + 1;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+type Draw = (x: number, y: number) => readonly [number, number, number];
+
+/** A disc, a square or stripes in one colour on a shaded ground of another; x and y in [0, 1]. */
+function shape(image: number): Draw {
+  const next = numbers(image + 1);
+  const color = () => [next(), next(), next()] as const;
+  const [front, back] = [color(), color()];
+  const [cx, cy, radius, kind] = [0.3 + 0.4 * next(), 0.3 + 0.4 * next(), 0.15 + 0.2 * next(), Math.floor(3 * next())];
+  const inside = [
+    (x: number, y: number) => Math.hypot(x - cx, y - cy) < radius,
+    (x: number, y: number) => Math.max(Math.abs(x - cx), Math.abs(y - cy)) < radius,
+    (x: number, y: number) => Math.sin((x * Math.cos(cx * 6) + y * Math.sin(cx * 6)) * 30) > 0.3,
+  ][kind]!;
+  return (x, y) => (inside(x, y) ? front : (back.map((each) => each * (0.6 + 0.4 * y)) as unknown as typeof back));
+}
+
+/** A random crop of an image, flipped or not, normalised to about [-2, 2]. */
+function crop(draw: Draw, size: number, low: number, high: number, next: () => number, out: Float32Array, offset: number): void {
+  const side = Math.sqrt(low + (high - low) * next());
+  const [left, top, flip] = [next() * (1 - side), next() * (1 - side), next() < 0.5];
+  for (let row = 0; row < size; row++) {
+    for (let column = 0; column < size; column++) {
+      const x = left + (side * ((flip ? size - 1 - column : column) + 0.5)) / size;
+      const pixel = draw(x, top + (side * (row + 0.5)) / size);
+      for (let c = 0; c < 3; c++) out[offset + (c * size + row) * size + column] = (pixel[c]! - 0.5) / 0.25;
+    }
+  }
+}
+
+const images = 16;
+function batchOf(step: number): Batch {
+  const next = numbers(1000 + step);
+  const group = (count: number, size: number, low: number, high: number) => {
+    const data = new Float32Array(count * images * 3 * size * size);
+    for (let view = 0; view < count; view++) {
+      for (let i = 0; i < images; i++) crop(shape(i), size, low, high, next, data, (view * images + i) * 3 * size * size);
+    }
+    return fromTypedArray(data, [count, images, 3, size, size]);
+  };
+  return {
+    views: { global: group(2, 16, 0.4, 1), local: group(2, 8, 0.1, 0.4) },
+    index: Int32Array.from({ length: images }, (_, i) => i),
+  };
+}
+
+const dino = {
+  crops: { globalSize: 16, localSize: 8, locals: 2 },
+  // Batch norm keeps so small a model from giving every image the same prototype.
+  head: { outFeatures: 64, hidden: 64, bottleneck: 32, batchNorm: true },
+  momentum: 0.99,
+  freezeLastLayer: 0,
+};
+const vit = { imageSize: 16, patchSize: 4, width: 32, depth: 2, heads: 2 };
+const makers: Record<string, () => Method> = {
+  dino: () => new Dino(dinoOptions.parse(dino), context(vit)),
+  "mst, attention-guided": () => new Mst(mstOptions.parse({ dino, num: 2, decoderWidth: 32 }), context(vit)),
+  "mst, random mask, sub-pixel decoder": () =>
+    new Mst(mstOptions.parse({ dino, mask: "random", p: 0.15, decoderWidth: 32, decoderForm: "sub-pixel" }), context(vit)),
+  "mst without decoder": () => new Mst(mstOptions.parse({ dino, decoder: "off" }), context(vit)),
+};
+
+const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
+
+/** What a prototype tells of the image, in nats: 0 after any collapse, whose loss can be low too. */
+function information(method: Dino): number {
+  return tidy(() => {
+    const { distribution } = method.teach(batchOf(99), at(0));
+    return meanEntropy(distribution.mean([0, 1]))
+      .sub(meanEntropy(distribution))
+      .item();
+  });
+}
+
+describe("thirty steps on drawn shapes", () => {
+  for (const [name, make] of Object.entries(makers)) {
+    test(`${name}: every loss term goes down, and no handle is left behind`, { timeout: 120_000 }, () => {
+      manualSeed(0);
+      const method = make();
+      const optimizer = new AdamW(decayGroups(method.trainable, "no-bias-norm"), { lr: 1e-3, weightDecay: 0.04 });
+      const totalSteps = 30;
+      const history: Record<string, number>[] = [];
+      const handles: number[] = [];
+      for (let step = 0; step < totalSteps; step++) {
+        tidy(() => {
+          const progress = at(step, { totalSteps, epoch: 0, epochs: 1, stepsPerEpoch: totalSteps, report: true });
+          const { loss, terms, metrics } = method.step(batchOf(step), progress);
+          loss.backward();
+          clipGradNormPerTensor(optimizer.parameters, 3);
+          method.beforeUpdate?.(progress);
+          optimizer.step();
+          optimizer.zeroGrad();
+          method.afterStep(progress);
+          history.push(
+            Object.fromEntries(Object.entries({ loss, ...terms, ...metrics }).map(([key, each]) => [key, each.item()])),
+          );
+        });
+        handles.push(memoryStats().handles);
+      }
+      for (const numbersOfStep of history) {
+        for (const [key, value] of Object.entries(numbersOfStep)) expect(Number.isFinite(value), key).toBe(true);
+      }
+      const terms = ["loss", "kl", ...("restore" in history[0]! ? ["restore"] : [])];
+      for (const term of terms) {
+        const values = history.map((each) => each[term]!);
+        expect(mean(values.slice(-5)), `${term}: ${values.map((each) => each.toFixed(3)).join(" ")}`).toBeLessThan(
+          mean(values.slice(0, 3)),
+        );
+      }
+      expect(new Set(handles.slice(2)).size).toBe(1);
+      expect(information(method instanceof Mst ? method.dino : (method as Dino))).toBeGreaterThan(0.5);
+    });
+  }
+});
