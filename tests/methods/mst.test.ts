@@ -288,6 +288,26 @@ describe("state", () => {
   });
 });
 
+describe("pictures", () => {
+  test("show attention, and the reconstruction where there is a decoder", () => {
+    const names = (changes: object) =>
+      make(changes)
+        .picture(formulaBatch(0))
+        .map((each) => each.name);
+    expect(names({})).toEqual(["reconstruction", "attention"]);
+    expect(names({ mask: "none" })).toEqual(["reconstruction", "attention"]);
+    expect(names({ decoder: "off" })).toEqual(["attention"]);
+  });
+  test("leave the method as it was: state, and the centre's next step", () => {
+    const method = make();
+    method.trainable.eval();
+    const before = copyOf(method.state());
+    for (const { image } of method.picture(formulaBatch(0))) expect(Math.min(image.width, image.height)).toBeGreaterThan(16);
+    method.afterStep(at(10));
+    expect(changed(method.state(), before)).toEqual([]);
+  });
+});
+
 describe("options", () => {
   test("every combination of mask and decoder makes a step on images of one channel", () => {
     for (const mask of ["attention", "random", "none"]) {
