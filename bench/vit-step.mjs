@@ -92,7 +92,9 @@ const rounds = [];
 for (let round = 0; round < (process.env.PYTHON ? 2 : 1); round++) {
   const { times, outside } = measure();
   rounds.push(Math.min(...times));
-  console.log(`tessera          ${spread(times)}   outside libtorch ${Math.min(...outside).toFixed(2)} % (min), ${outside.sort((a, b) => a - b)[repeats >> 1].toFixed(2)} % (median)`);
+  console.log(
+    `tessera          ${spread(times)}   outside libtorch ${Math.min(...outside).toFixed(2)} % (min), ${outside.sort((a, b) => a - b)[repeats >> 1].toFixed(2)} % (median)`,
+  );
   if (!process.env.PYTHON) continue;
   const [version, ...python] = execFileSync(process.env.PYTHON, ["-c", program], { encoding: "utf8" }).trim().split(" ");
   console.log(`PyTorch ${version.padEnd(8)} ${spread(python.map(Number))}`);
