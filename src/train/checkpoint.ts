@@ -8,9 +8,11 @@
 // synced and renamed, so whatever carries a checkpoint's name is whole.
 import { copyFileSync, linkSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { temporaryName } from "../files.js";
 import type { Method } from "../methods/index.js";
 import type { Optimizer, OptimizerState } from "../optim/index.js";
 import {
+  elementSize,
   getRngState,
   noGrad,
   readSafetensors,
@@ -52,22 +54,22 @@ export function listCheckpoints(folder: string): { step: number; path: string }[
     .sort((a, b) => a.step - b.step);
 }
 
-/** Removes temporary files that a killed process left. */
-export function sweepCheckpoints(folder: string): void {
-  try {
-    for (const name of readdirSync(folder)) if (name.endsWith(".tmp")) rmSync(join(folder, name), { force: true });
-  } catch {
-    // No folder, nothing to sweep.
-  }
+/** Where the checkpoint of a step is. */
+export function checkpointPath(folder: string, step: number): string {
+  return join(folder, nameOf(step));
 }
 
-/** Writes a checkpoint and removes all but the newest `keep`. Returns its path. */
+/**
+ * Writes a checkpoint and removes all but the newest `keep`. Returns its path.
+ *
+ * @throws RunError when it cannot be written; those that are there stay
+ */
 export function saveCheckpoint(
   folder: string,
   state: { method: Method; optimizer: Optimizer; position: Position; metadata: Record<string, string>; keep: number },
 ): string {
   const { method, optimizer, position, keep } = state;
-  const path = join(folder, nameOf(position.step));
+  const path = checkpointPath(folder, position.step);
   tidy(() => {
     const { tensors, scalars } = optimizer.stateDict();
     const all = new Map<string, Tensor>();
@@ -75,7 +77,17 @@ export function saveCheckpoint(
     for (const [name, tensor] of tensors) all.set(`optimizer.${name}`, tensor);
     all.set("rng.default", getRngState());
     const metadata = { ...state.metadata, ...stringified(position), optimizer: JSON.stringify(scalars) };
-    writeSafetensors(path, all, metadata);
+    try {
+      writeSafetensors(path, all, metadata);
+    } catch (cause) {
+      const size = [...all.values()].reduce((sum, tensor) => sum + tensor.numel * elementSize(tensor.dtype), 0);
+      const last = listCheckpoints(folder).at(-1);
+      throw new RunError(
+        `the checkpoint of step ${position.step} was not written: ${(cause as Error).message}. It takes ${(size / 1e6).toFixed(1)} MB; make room for it, then ` +
+          (last ? `go on from step ${last.step} with --resume` : "start again: there is no checkpoint yet"),
+        { cause },
+      );
+    }
   });
   for (const old of listCheckpoints(folder).slice(0, -keep)) rmSync(old.path, { force: true });
   return path;
@@ -86,7 +98,8 @@ const stringified = (position: Position) => ({ step: String(position.step), epoc
 /** Keeps a second name for a checkpoint, such as `best`, that survives the removal of old ones. */
 export function linkCheckpoint(path: string, name: string): void {
   const target = join(path, "..", `${name}.safetensors`);
-  const temporary = `${target}.${process.pid}.tmp`;
+  const temporary = temporaryName(target);
+  rmSync(temporary, { force: true }); // of a dead process that had this one's number
   try {
     linkSync(path, temporary);
   } catch {
@@ -95,16 +108,24 @@ export function linkCheckpoint(path: string, name: string): void {
   renameSync(temporary, target);
 }
 
-/** The newest checkpoint of a folder that can be read, or null. */
-export function newestCheckpoint(folder: string): CheckpointInfo | null {
+/** The newest checkpoint of a folder that can be read, and those after it that cannot. */
+export function newestCheckpoint(folder: string): { newest: CheckpointInfo | null; damaged: { path: string; error: Error }[] } {
+  const damaged: { path: string; error: Error }[] = [];
   for (const { path } of listCheckpoints(folder).reverse()) {
     try {
-      return describeCheckpoint(path);
-    } catch {
-      // Damaged from outside: an older one will do.
+      return { newest: describeCheckpoint(path), damaged };
+    } catch (error) {
+      damaged.push({ path, error: error as Error });
     }
   }
-  return null;
+  return { newest: null, damaged };
+}
+
+/** Takes a damaged checkpoint out of the list, so that it is neither resumed from nor counted; returns its new path. */
+export function setAside(path: string): string {
+  const aside = path.replace(/\.safetensors$/, ".damaged");
+  renameSync(path, aside);
+  return aside;
 }
 
 /** Position and metadata of a checkpoint, without reading its tensors. */
@@ -124,10 +145,12 @@ export function loadCheckpoint(path: string, { method, optimizer }: { method: Me
     const { tensors, metadata } = readSafetensors(path);
     copyInto(method.state(), part(tensors, "method."), path);
     if (optimizer) {
-      const scalars = JSON.parse(metadata.optimizer ?? "null") as OptimizerState["scalars"];
-      optimizer.loadStateDict({ tensors: part(tensors, "optimizer."), scalars });
       const rng = tensors.get("rng.default");
-      if (rng) setRngState(rng);
+      if (!metadata.optimizer || !rng)
+        throw new RunError(`${path} is not a checkpoint of a run: it has no optimiser or generator`);
+      const scalars = JSON.parse(metadata.optimizer) as OptimizerState["scalars"];
+      optimizer.loadStateDict({ tensors: part(tensors, "optimizer."), scalars });
+      setRngState(rng);
     }
     return { step: Number(metadata.step), epoch: Number(metadata.epoch) };
   });

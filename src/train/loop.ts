@@ -1,21 +1,24 @@
 // The training loop. One optimiser step is: views from the loader, the method's forward pass, backward, clipping, the update, the
 // method's own aftermath (EMA, centre). Around it: schedules, the log, checkpoints, evaluation, signals.
+//
+// A run may be killed between any two lines here and go on from its newest checkpoint to the same result. So whatever comes after a
+// checkpoint can be done again: metrics.jsonl forgets what is newer, and an epoch's evaluation writes its line last.
 import type { Loader, RawBatch } from "../data/index.js";
 import { toTensors } from "../data/index.js";
 import type { Progress, StepResult } from "../methods/index.js";
-import { clipGradNorm, clipGradNormPerTensor } from "../optim/index.js";
-import { autocast, getRngState, type Tensor, tidy } from "../torch/index.js";
-import { nonFinite, writeCapture } from "./capture.js";
-import { linkCheckpoint, saveCheckpoint } from "./checkpoint.js";
-import { NonFiniteError } from "./errors.js";
+import { clipGradNorm, clipGradNormPerTensor, NonFiniteGradientError } from "../optim/index.js";
+import { autocast, tidy } from "../torch/index.js";
+import { StepGuard } from "./capture.js";
+import { checkpointPath, linkCheckpoint, saveCheckpoint } from "./checkpoint.js";
+import { type MetricsLine, scoresIn } from "./metrics-log.js";
 import { CollapseMonitor } from "./monitors.js";
-import { createOnlineKnn, runKnn } from "./online-knn.js";
+import { createOnlineKnn, describeScores, runKnn } from "./online-knn.js";
 import { drawRun } from "./pictures.js";
 import { Pace, type Reporter } from "./progress.js";
 import type { RunFolder } from "./run-folder.js";
 import { createTrainLoader, type Session } from "./session.js";
 
-/** What one step measured. */
+/** What one step measured: the loss, the norm of the gradients before clipping, and on logged steps the method's terms and metrics. */
 interface StepNumbers {
   loss: number;
   gradientNorm: number;
@@ -34,113 +37,134 @@ export interface LoopOptions {
 }
 
 export interface LoopResult {
+  /** Steps done. */
   step: number;
+  /** The epoch of the last of them, from 0. */
   epoch: number;
+  /** All steps are done, and what follows the last one too. */
   finished: boolean;
+  /** k-NN top-1 in percent by k, of the last evaluation. */
   lastKnn?: Record<string, number>;
+  /** The best top-1 for the first k. */
   bestKnn?: number;
 }
 
 export async function trainLoop(options: LoopOptions): Promise<LoopResult> {
   const { session, folder, startStep, metadata, reporter, stopping } = options;
   const { recipe, method, optimizer, schedules, stepsPerEpoch, totalSteps } = session;
-  const { accumulate, logEvery, epochs } = recipe.train;
-  const monitor = new CollapseMonitor(method.trivialLevels ?? []);
+  const { accumulate, logEvery, epochs, batchSize } = recipe.train;
+  const firstEpoch = Math.floor(startStep / stepsPerEpoch);
+  const before = folder.metrics.read();
+  const result: LoopResult = {
+    step: startStep,
+    epoch: Math.max(0, Math.ceil(startStep / stepsPerEpoch) - 1),
+    finished: false,
+    ...scoresIn(before, recipe.knn.k[0]!),
+  };
+  const monitor = CollapseMonitor.after(before, method.trivialLevels ?? []);
+  const guard = new StepGuard(method, folder, recipe.train.precision);
   const pace = new Pace();
-  const result: LoopResult = { step: startStep, epoch: Math.floor(startStep / stepsPerEpoch), finished: startStep >= totalSteps };
-  let saved = { step: startStep, at: performance.now() };
+  let saved = { step: startStep > 0 ? startStep : -1, at: performance.now() };
 
   const save = () => {
+    if (saved.step === result.step) return;
     const position = { step: result.step, epoch: Math.floor(result.step / stepsPerEpoch) };
-    const path = saveCheckpoint(folder.checkpoints, { method, optimizer, position, metadata, keep: recipe.checkpoint.keep });
+    folder.metrics.sync();
+    saveCheckpoint(folder.checkpoints, { method, optimizer, position, metadata, keep: recipe.checkpoint.keep });
     saved = { step: result.step, at: performance.now() };
-    return path;
   };
-  const warn = (at: Progress, text: string) => {
+  const saveWhenDue = () => {
+    const { everySteps, everyMinutes } = recipe.checkpoint;
+    const bySteps = everySteps !== undefined && result.step % everySteps === 0;
+    if (bySteps || (everyMinutes > 0 && performance.now() - saved.at >= everyMinutes * 60_000)) save();
+  };
+  const log = (kind: MetricsLine["kind"], values: Record<string, unknown>) =>
+    folder.metrics.append({ kind, step: result.step, epoch: result.epoch, ...values });
+  const warn = (text: string) => {
     reporter.line(`warning: ${text}`);
-    folder.metrics.append({ kind: "warning", step: at.step + 1, epoch: at.epoch, text });
+    log("warning", { text });
   };
 
-  const firstEpoch = Math.floor(startStep / stepsPerEpoch);
-  const loader = createTrainLoader(session, { epoch: firstEpoch, batch: (startStep % stepsPerEpoch) * accumulate });
   const knn = await createOnlineKnn(recipe);
+  /** Whether the log, after a resume, already has the evaluation of this step. */
+  const evaluated = (step: number) => before.some((line) => line.kind === "knn" && line.step === step);
+  /** k-NN and pictures. They begin with a checkpoint, so that whoever has no patience for them loses nothing. */
+  const endEpoch = async () => {
+    const done = result.step === totalSteps;
+    const due = (every: number) => every > 0 && (result.epoch + 1) % every === 0;
+    if (knn && (done || due(recipe.knn.everyEpochs)) && !evaluated(result.step)) {
+      save();
+      const top1 = await runKnn(knn, method.encoder, recipe);
+      const top = top1[recipe.knn.k[0]!]!;
+      reporter.line(`k-NN after epoch ${result.epoch + 1}: ${describeScores(top1)}`);
+      if (top > (result.bestKnn ?? -1)) {
+        result.bestKnn = top;
+        linkCheckpoint(checkpointPath(folder.checkpoints, result.step), "best");
+      }
+      result.lastKnn = top1;
+      log("knn", { top1 });
+    }
+    if (!done && due(recipe.pictures.everyEpochs)) {
+      await drawRun(session, folder, `epoch-${String(result.epoch + 1).padStart(4, "0")}`);
+    }
+    result.finished = done;
+  };
+
+  const loader = createTrainLoader(session, { epoch: firstEpoch, batch: (startStep % stepsPerEpoch) * accumulate });
   let bad = 0;
   try {
+    // Where a run was stopped or killed right after the last step of an epoch, what follows that step is still to do.
+    if (startStep > 0 && (startStep === totalSteps || startStep % stepsPerEpoch === 0)) await endEpoch();
+
     for (let epoch = firstEpoch; result.step < totalSteps && !stopping(); epoch++) {
-      result.epoch = epoch;
+      const end = Math.min(totalSteps, (epoch + 1) * stepsPerEpoch);
       const batches = loader.epoch(epoch, (result.step - epoch * stepsPerEpoch) * accumulate);
+      result.epoch = epoch;
       let started = performance.now();
-      while (result.step < Math.min(totalSteps, (epoch + 1) * stepsPerEpoch) && !stopping()) {
+      while (result.step < end && !stopping()) {
         // Batches that are ready are promises already kept: without this turn of the event loop no signal would ever be heard.
         await new Promise((resolve) => setImmediate(resolve));
+        const asked = performance.now();
         const raws = await take(batches, accumulate);
-        const waitMs = performance.now() - started;
-        const report = (result.step + 1) % logEvery === 0 || result.step + 1 === totalSteps || result.step === 0;
-        const at: Progress = { step: result.step, totalSteps, epoch, epochs, stepsPerEpoch, report };
-        optimizer.lr = schedules.lr(at.step);
-        optimizer.weightDecay = schedules.weightDecay(at.step);
+        const waitMs = performance.now() - asked;
 
-        const numbers = trainStep(session, folder, raws, at);
+        const step = result.step;
+        const report = step === 0 || (step + 1) % logEvery === 0 || step + 1 === totalSteps;
+        optimizer.lr = schedules.lr(step);
+        optimizer.weightDecay = schedules.weightDecay(step);
+        const { loss, gradientNorm, values } = trainStep(session, guard, raws, {
+          step,
+          totalSteps,
+          epoch,
+          epochs,
+          stepsPerEpoch,
+          report,
+        });
         result.step += 1;
 
-        const ms = performance.now() - started;
-        started = performance.now();
-        pace.add({ ms, waitMs, images: accumulate * recipe.train.batchSize });
-        const { loss, gradientNorm, values } = numbers;
+        const now = performance.now();
+        pace.add({ ms: now - started, waitMs, images: accumulate * batchSize });
+        started = now;
         const { imagesPerSecond, dataWait, stepMs } = pace;
         const secondsLeft = ((totalSteps - result.step) * stepMs) / 1000;
         reporter.progress({ step: result.step, totalSteps, epoch, epochs, loss, imagesPerSecond, dataWait, secondsLeft });
         if (report) {
           const { lr, weightDecay } = optimizer;
-          folder.metrics.append({
-            kind: "step",
-            step: result.step,
-            epoch,
-            loss,
-            ...values,
-            gradientNorm,
-            lr,
-            weightDecay,
-            imagesPerSecond,
-            dataWait,
-          });
-          for (const text of monitor.look({ loss, ...values })) warn(at, text);
+          log("step", { loss, ...values, gradientNorm, lr, weightDecay, imagesPerSecond, dataWait });
+          for (const text of monitor.look({ loss, ...values })) warn(text);
         }
-        bad = tellBad(loader, bad, (text) => warn(at, text));
-        const { everySteps, everyMinutes } = recipe.checkpoint;
-        const due = (everySteps && result.step % everySteps === 0) || performance.now() - saved.at > everyMinutes * 60_000;
-        if (due && result.step < totalSteps) save();
+        bad = tellBad(loader, bad, warn);
+        saveWhenDue();
       }
       await batches.return(undefined);
-      if (stopping()) break;
-
-      const done = result.step >= totalSteps;
-      if (knn && ((epoch + 1) % recipe.knn.everyEpochs === 0 || done)) {
-        const top1 = await runKnn(knn, method.encoder, recipe);
-        folder.metrics.append({ kind: "knn", step: result.step, epoch, top1 });
-        result.lastKnn = top1;
-        const top = top1[recipe.knn.k[0]!]!;
-        reporter.line(
-          `k-NN after epoch ${epoch + 1}: ${Object.entries(top1)
-            .map(([k, value]) => `${value.toFixed(2)} % (k ${k})`)
-            .join(", ")}`,
-        );
-        if (top > (result.bestKnn ?? -1)) {
-          result.bestKnn = top;
-          linkCheckpoint(save(), "best");
-        }
-      }
-      if (recipe.pictures.everyEpochs > 0 && (epoch + 1) % recipe.pictures.everyEpochs === 0 && !done) {
-        await drawRun(session, folder, `epoch-${String(epoch + 1).padStart(4, "0")}`);
-      }
+      if (result.step === end && !stopping()) await endEpoch();
     }
+    save();
+    return result;
   } finally {
     await loader.close();
     await knn?.close();
   }
-  result.finished = result.step >= totalSteps;
-  if (saved.step !== result.step || result.step === startStep) save();
-  return result;
 }
 
 async function take(batches: AsyncGenerator<RawBatch>, count: number): Promise<RawBatch[]> {
@@ -153,71 +177,84 @@ async function take(batches: AsyncGenerator<RawBatch>, count: number): Promise<R
   return taken;
 }
 
+/** Tells of the images that were skipped since `before`, the first few by name; returns how many there are now. */
 function tellBad(loader: Loader, before: number, tell: (text: string) => void): number {
   const { count, files } = loader.bad;
-  for (const { path, index, reason } of files.slice(before, Math.min(count, before + 5)))
-    tell(`skipped ${path ?? `sample ${index}`}: ${reason}`);
-  if (count > before + 5) tell(`skipped ${count - before - 5} more images`);
+  const named = files.slice(before, before + 5);
+  for (const { path, index, reason } of named) tell(`skipped ${path ?? `sample ${index}`}: ${reason}`);
+  const others = count - before - named.length;
+  if (others > 0) tell(`skipped ${others} more images`);
   return count;
 }
 
 /** One optimiser step over one or more accumulated batches. */
-function trainStep(session: Session, folder: RunFolder, raws: readonly RawBatch[], at: Progress): StepNumbers {
+function trainStep(session: Session, guard: StepGuard, raws: readonly RawBatch[], at: Progress): StepNumbers {
   const { recipe, method, optimizer } = session;
   return tidy(() => {
-    let loss = 0;
-    const values: Record<string, number> = {};
-    for (const raw of raws) {
-      const rng = getRngState();
-      const batch = toTensors(raw, method.views);
-      const forward = () => method.step(batch, at);
-      const result = recipe.train.precision === "bfloat16" ? autocast({ dtype: "bfloat16" }, forward) : forward();
-      const numbers = readNumbers(result, at.report);
-      const broken = nonFinite(numbers);
-      if (broken.length > 0) {
-        const path = writeCapture(folder.path, { method, batch, rng, at });
-        throw new NonFiniteError(
-          `${describeBroken(result, numbers)} at step ${at.step + 1}; ${path} holds the batch and the weights to replay it`,
-        );
-      }
-      (raws.length > 1 ? result.loss.div(raws.length) : result.loss).backward();
-      for (const [name, value] of Object.entries(numbers)) {
-        if (name === "loss") loss += value / raws.length;
-        else values[name] = (values[name] ?? 0) + value / raws.length;
-      }
-    }
-    const gradientNorm = clip(recipe.optimizer.clip, optimizer.parameters);
-    if (!Number.isFinite(gradientNorm)) {
-      const names = optimizer.names.filter((_, i) => optimizer.parameters[i]!.grad?.isFinite().all().item() === 0);
-      throw new NonFiniteError(
-        `the gradient of ${names.slice(0, 3).join(", ")}${names.length > 3 ? ` and ${names.length - 3} more parameters` : ""} is not finite at step ${at.step + 1}; nothing was updated, the last checkpoint is good`,
-      );
+    const measured: StepNumbers = { loss: 0, gradientNorm: 0, values: {} };
+    // Each batch in a scope of its own: accumulation is there to save memory.
+    for (const [i, raw] of raws.entries()) {
+      tidy(() => {
+        const before = guard.before();
+        const batch = toTensors(raw, method.views);
+        const forward = () => method.step(batch, at);
+        const result = recipe.train.precision === "bfloat16" ? autocast({ dtype: "bfloat16" }, forward) : forward();
+        const loss = result.loss.item();
+        if (!Number.isFinite(loss)) guard.fail(describeBroken(loss, result.terms), { batch, at, before });
+        (raws.length > 1 ? result.loss.div(raws.length) : result.loss).backward();
+
+        measured.loss += loss / raws.length;
+        for (const [name, value] of Object.entries(at.report ? readValues(result) : {})) {
+          measured.values[name] = (measured.values[name] ?? 0) + value / raws.length;
+        }
+        try {
+          // The norm is looked at after every batch, clipped after the last: a gradient that is not finite belongs to its batch.
+          measured.gradientNorm = clip(i + 1 === raws.length ? recipe.optimizer.clip : { kind: "none" }, optimizer);
+        } catch (error) {
+          if (!(error instanceof NonFiniteGradientError)) throw error;
+          guard.fail(describeGradient(error.names), { batch, at, before });
+        }
+      });
     }
     method.beforeUpdate?.(at);
     optimizer.step();
     optimizer.zeroGrad();
     method.afterStep(at);
-    return { loss, gradientNorm, values };
+    return measured;
   });
 }
 
-/** Loss, terms and metrics as numbers. Terms and metrics are read on logged steps, or when the loss is not finite. */
-function readNumbers(result: StepResult, report: boolean): Record<string, number> {
-  const loss = result.loss.item();
-  if (!report && Number.isFinite(loss)) return { loss };
-  const read = (tensors: Record<string, Tensor>) =>
-    Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, tensor.item()]));
-  return { loss, ...read(result.terms), ...read(result.metrics ?? {}) };
+/** Terms and metrics as numbers. */
+function readValues({ terms, metrics }: StepResult): Record<string, number> {
+  return Object.fromEntries(Object.entries({ ...terms, ...metrics }).map(([name, tensor]) => [name, tensor.item()]));
 }
 
-function describeBroken(result: StepResult, numbers: Record<string, number>): string {
-  const term = Object.keys(result.terms).find((name) => !Number.isFinite(numbers[name]));
-  const name = term ?? nonFinite(numbers)[0]!;
-  return `the ${term ? "loss term" : "value"} "${name}" is ${numbers[name]}`;
+/** By the term where it began, if it was one of them. */
+function describeBroken(loss: number, terms: StepResult["terms"]): string {
+  for (const [name, term] of Object.entries(terms)) {
+    const value = term.item();
+    if (!Number.isFinite(value)) return `the loss term "${name}" is ${value}`;
+  }
+  return `the loss is ${loss}`;
 }
 
-/** Clips as the recipe says and returns the norm of all gradients before it. */
-function clip({ kind, maxNorm }: Session["recipe"]["optimizer"]["clip"], parameters: readonly Tensor[]): number {
-  if (kind === "per-tensor") return clipGradNormPerTensor(parameters, maxNorm).norm().item();
-  return clipGradNorm(parameters, kind === "global" ? maxNorm : Number.POSITIVE_INFINITY).item();
+function describeGradient(names: readonly string[]): string {
+  const more = names.length > 3 ? ` and ${names.length - 3} more parameters` : "";
+  return names.length === 0
+    ? "the common norm of all gradients is not finite"
+    : `the gradient of ${names.slice(0, 3).join(", ")}${more} is not finite`;
+}
+
+/** Clips as said and returns the norm of all gradients before it. @throws NonFiniteGradientError before anything is changed */
+function clip(
+  { kind, maxNorm = Number.POSITIVE_INFINITY }: { kind: "none" | "global" | "per-tensor"; maxNorm?: number },
+  { parameters, names }: Session["optimizer"],
+): number {
+  const check = { errorIfNonFinite: true, names };
+  const norm =
+    kind === "per-tensor"
+      ? clipGradNormPerTensor(parameters, maxNorm, check).norm().item()
+      : clipGradNorm(parameters, kind === "global" ? maxNorm : Number.POSITIVE_INFINITY, check).item();
+  if (!Number.isFinite(norm)) throw new NonFiniteGradientError([]);
+  return norm;
 }

@@ -1,6 +1,7 @@
 // metrics.jsonl: one JSON object a line, appended as the run goes; a resumed run first forgets the lines after its checkpoint.
-import { appendFileSync, existsSync, readFileSync } from "node:fs";
+import { appendFileSync, closeSync, existsSync, fsyncSync, openSync, readFileSync } from "node:fs";
 import { replaceText } from "../files.js";
+import { RunError } from "./errors.js";
 
 export interface MetricsLine {
   /** What the line is about: a training step, an evaluation, a warning. */
@@ -20,11 +21,30 @@ export class MetricsLog {
     replaceText(this.path, kept.map((line) => `${JSON.stringify(line)}\n`).join(""));
   }
 
+  /** Numbers that are not finite, which JSON lacks, are written as text: `"NaN"`. */
   append(line: MetricsLine): void {
-    appendFileSync(
-      this.path,
-      `${JSON.stringify(line, (_, value) => (typeof value === "number" && !Number.isFinite(value) ? String(value) : value))}\n`,
+    const text = JSON.stringify(line, (_, value) =>
+      typeof value === "number" && !Number.isFinite(value) ? String(value) : value,
     );
+    try {
+      appendFileSync(this.path, `${text}\n`);
+    } catch (cause) {
+      throw new RunError(
+        `the log of step ${line.step} was not written: ${this.path}: ${(cause as Error).message}. Make room for it, then go on from the newest checkpoint with --resume`,
+        { cause },
+      );
+    }
+  }
+
+  /** Waits until all lines are on the disk: a checkpoint must not outlive the lines before it. */
+  sync(): void {
+    if (!existsSync(this.path)) return;
+    const handle = openSync(this.path, "r+");
+    try {
+      fsyncSync(handle);
+    } finally {
+      closeSync(handle);
+    }
   }
 
   /** All whole lines. */
@@ -40,4 +60,12 @@ export class MetricsLog {
         }
       });
   }
+}
+
+/** The last k-NN scores in a log, and the best top-1 for `k`. */
+export function scoresIn(lines: readonly MetricsLine[], k: number): { lastKnn?: Record<string, number>; bestKnn?: number } {
+  const scores = lines.flatMap(({ kind, top1 }) => (kind === "knn" ? [top1 as Record<string, number>] : []));
+  const lastKnn = scores.at(-1);
+  const tops = scores.flatMap((top1) => top1[k] ?? []);
+  return { ...(lastKnn && { lastKnn }), ...(tops.length > 0 && { bestKnn: Math.max(...tops) }) };
 }

@@ -1,5 +1,6 @@
 // Watching for collapse: a loss that sits at the value it has when all outputs are alike is called what it is.
 import type { TrivialLevel } from "../methods/index.js";
+import type { MetricsLine } from "./metrics-log.js";
 
 export interface CollapseOptions {
   /** Logged steps in a row that must look alike before it is said. Default 20. */
@@ -23,6 +24,13 @@ export class CollapseMonitor {
     this.#tolerance = tolerance;
   }
 
+  /** A monitor that has seen the log of the steps before a resume, and said what it had to say of them. */
+  static after(log: readonly MetricsLine[], levels: readonly TrivialLevel[], options?: CollapseOptions): CollapseMonitor {
+    const monitor = new CollapseMonitor(levels, options);
+    for (const { kind, ...values } of log) if (kind === "step") monitor.look(values as Record<string, number>);
+    return monitor;
+  }
+
   /** Warnings for this step; usually none. */
   look(values: Readonly<Record<string, number>>): string[] {
     const signs: [key: string, present: boolean, text: string][] = this.levels.map(({ term, value, meaning }) => {
@@ -30,7 +38,7 @@ export class CollapseMonitor {
       const near = seen !== undefined && Math.abs(seen - value) <= this.#tolerance * Math.max(1e-6, Math.abs(value));
       return [`${term} ${value}`, near, `${term} has sat at ${seen?.toFixed(4)}: ${meaning}`];
     });
-    const { featureStd, teacherEntropy } = values;
+    const { featureStd, teacherEntropy, kl } = values;
     if (featureStd !== undefined) {
       signs.push([
         "featureStd",
@@ -41,8 +49,9 @@ export class CollapseMonitor {
     if (teacherEntropy !== undefined) {
       signs.push([
         "teacherEntropy",
-        teacherEntropy < 1e-3,
-        `the teacher puts all mass on one prototype (entropy ${teacherEntropy.toExponential(1)}): collapse to one prototype`,
+        // A teacher may be sure of each image by itself; that nothing is left to learn of it, too, means one answer for all.
+        teacherEntropy < 1e-3 && (kl ?? 0) < 1e-2,
+        `the teacher puts all mass on one prototype (entropy ${teacherEntropy.toExponential(1)}) and the student agrees: collapse to one prototype`,
       ]);
     }
     return signs.flatMap(([key, present, text]) => {

@@ -44,3 +44,10 @@ export async function runKnn(evaluator: KnnEvaluator, encoder: Encoder, recipe: 
   const [only] = Object.values(result.readouts);
   return Object.fromEntries(Object.entries(only!.top1).map(([k, share]) => [k, 100 * share]));
 }
+
+/** `61.20 % (k 10), 60.85 % (k 20)` */
+export function describeScores(top1: Readonly<Record<string, number>>): string {
+  return Object.entries(top1)
+    .map(([k, value]) => `${value.toFixed(2)} % (k ${k})`)
+    .join(", ");
+}

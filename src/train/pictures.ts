@@ -34,16 +34,18 @@ async function methodPictures({ recipe, dataset, method }: Pick<Session, "recipe
     prefetch: 1,
   });
   const rng = getRngState();
-  const modules = [method.trainable, method.encoder];
+  const modes = [method.trainable, method.encoder].flatMap((module) =>
+    Array.from(module.namedModules(), ([, each]) => [each, each.training] as const),
+  );
   try {
     for await (const raw of loader.epoch(0)) {
       manualSeed(recipe.train.seed);
-      for (const each of modules) each.eval();
+      for (const [module] of modes) module.training = false;
       return tidy(() => method.picture!(toTensors(raw, method.views)));
     }
     return [];
   } finally {
-    for (const each of modules) each.train();
+    for (const [module, training] of modes) module.training = training;
     setRngState(rng);
     rng.dispose();
     await loader.close();

@@ -1,8 +1,8 @@
 // One run from a recipe to a folder: new, resumed, or started from weights.
-import { resolve } from "node:path";
+import { basename, resolve } from "node:path";
 import { encoderTensors } from "../models/index.js";
 import { getNumThreads, readSafetensors, setNumThreads, tidy } from "../torch/index.js";
-import { loadCheckpoint, newestCheckpoint, sweepCheckpoints } from "./checkpoint.js";
+import { loadCheckpoint, newestCheckpoint, setAside } from "./checkpoint.js";
 import { RunError } from "./errors.js";
 import { exportEncoder } from "./export.js";
 import { trainLoop } from "./loop.js";
@@ -48,9 +48,10 @@ export async function pretrain(recipe: Recipe, options: PretrainOptions): Promis
   if (resume) RunFolder.open(out).checkSame(recipe);
   // What cannot be built leaves no folder behind.
   const session = await createSession(recipe);
-  const folder = resume ? RunFolder.open(out) : RunFolder.create(out, recipe, versions());
-  const startStep = resume ? resumeSession(session, folder, reporter) : 0;
   if (initFrom) initSession(session, initFrom);
+  const record = { versions: versions(), ...(initFrom && { initFrom: resolve(initFrom) }), recipe };
+  const folder = resume ? RunFolder.open(out) : RunFolder.create(out, record);
+  const startStep = resume ? resumeSession(session, folder, reporter) : 0;
   describe(session, folder, startStep, reporter);
 
   const stop = listenForStop((signal) =>
@@ -77,12 +78,22 @@ export async function pretrain(recipe: Recipe, options: PretrainOptions): Promis
 
 /** Brings a session to where its folder's newest checkpoint stands; returns the steps done. */
 function resumeSession(session: Session, folder: RunFolder, reporter: Reporter): number {
-  sweepCheckpoints(folder.checkpoints);
-  const newest = newestCheckpoint(folder.checkpoints);
+  folder.sweep();
+  const { newest, damaged } = newestCheckpoint(folder.checkpoints);
+  if (!newest && damaged.length > 0) {
+    throw new RunError(
+      `${folder.path} has no checkpoint that can be read: ${damaged.map(({ error }) => error.message).join("; ")}. Start the run again in another folder`,
+    );
+  }
   if (!newest) {
+    const { initFrom } = folder.read();
+    if (initFrom) initSession(session, initFrom);
     folder.metrics.rewind(0);
     reporter.line("no checkpoint yet: starting at the beginning");
     return 0;
+  }
+  for (const { path, error } of damaged) {
+    reporter.line(`warning: ${error.message}; going on from step ${newest.step} instead, it is now ${basename(setAside(path))}`);
   }
   const now = versions();
   if (newest.metadata.libtorch !== now.libtorch) {
@@ -92,7 +103,8 @@ function resumeSession(session: Session, folder: RunFolder, reporter: Reporter):
   }
   const { step } = loadCheckpoint(newest.path, session);
   folder.metrics.rewind(step);
-  reporter.line(`resuming at step ${step} from ${newest.path}`);
+  const complete = step >= session.totalSteps ? ": all its steps are done, there is nothing left to train" : "";
+  reporter.line(`resuming at step ${step} from ${newest.path}${complete}`);
   return step;
 }
 

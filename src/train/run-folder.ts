@@ -1,5 +1,5 @@
-// The folder of a run: recipe.json, metrics.jsonl, checkpoints/, export/, images/.
-import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+// The folder of a run: recipe.json, metrics.jsonl, checkpoints/, export/, images/, and captures/ where a step failed.
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { replaceText } from "../files.js";
 import { RunError } from "./errors.js";
@@ -13,10 +13,19 @@ export interface Versions {
   libtorch: string;
 }
 
+/** What recipe.json holds. */
+export interface RunRecord {
+  recipe: Recipe;
+  versions: Versions;
+  /** The file whose encoder the run started from, if it did. */
+  initFrom?: string;
+}
+
 export class RunFolder {
   readonly recipePath: string;
   readonly checkpoints: string;
   readonly images: string;
+  readonly captures: string;
   readonly exportPath: string;
   readonly metrics: MetricsLog;
 
@@ -24,18 +33,19 @@ export class RunFolder {
     this.recipePath = join(path, "recipe.json");
     this.checkpoints = join(path, "checkpoints");
     this.images = join(path, "images");
+    this.captures = join(path, "captures");
     this.exportPath = join(path, "export", "backbone.safetensors");
     this.metrics = new MetricsLog(join(path, "metrics.jsonl"));
   }
 
   /** Starts a new run in a folder that is empty or not there yet. */
-  static create(path: string, recipe: Recipe, versions: Versions): RunFolder {
+  static create(path: string, record: RunRecord): RunFolder {
     if (existsSync(path) && readdirSync(path).length > 0) {
       throw new RunError(`${path} is not empty: choose another folder with --out, or go on with the run in it with --resume`);
     }
     const folder = new RunFolder(path);
     for (const each of [path, folder.checkpoints, folder.images]) mkdirSync(each, { recursive: true });
-    replaceText(folder.recipePath, `${JSON.stringify({ versions, recipe }, null, 2)}\n`);
+    replaceText(folder.recipePath, `${JSON.stringify(record, null, 2)}\n`);
     return folder;
   }
 
@@ -48,12 +58,23 @@ export class RunFolder {
     return folder;
   }
 
-  read(): { recipe: Recipe; versions: Versions } {
+  /** Removes the temporary files of a process that was killed while it wrote. */
+  sweep(): void {
+    for (const folder of [this.path, this.checkpoints, join(this.path, "export"), this.images, this.captures]) {
+      if (!existsSync(folder)) continue;
+      for (const name of readdirSync(folder)) if (name.endsWith(".tmp")) rmSync(join(folder, name), { force: true });
+    }
+  }
+
+  read(): RunRecord {
+    let record: Partial<RunRecord>;
     try {
-      return JSON.parse(readFileSync(this.recipePath, "utf8")) as { recipe: Recipe; versions: Versions };
+      record = JSON.parse(readFileSync(this.recipePath, "utf8")) as RunRecord;
     } catch (error) {
       throw new RunError(`${this.recipePath} cannot be read: ${(error as Error).message}`, { cause: error });
     }
+    if (record.recipe && record.versions) return record as RunRecord;
+    throw new RunError(`${this.recipePath} is not what a run writes: it has no recipe and versions`);
   }
 
   /** Refuses to go on with another recipe than the run began with. */
