@@ -13,6 +13,8 @@ export function exportEncoder(
   version: string,
 ): void {
   const { encoder } = method;
+  // In one order, whichever the recipe has: the same run writes the same file.
+  const model = Object.fromEntries(Object.entries(vitConfigOf(recipe)).sort(([a], [b]) => (a < b ? -1 : 1)));
   writeSafetensors(path, encoder.stateDict(), {
     format: "pt",
     tessera: version,
@@ -20,7 +22,7 @@ export function exportEncoder(
     branch: method.branch,
     step: String(at.step),
     epoch: String(at.epoch),
-    model: JSON.stringify(vitConfigOf(recipe)),
+    model: JSON.stringify(model),
     mean: JSON.stringify(recipe.data.mean),
     std: JSON.stringify(recipe.data.std),
   });
