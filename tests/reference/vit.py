@@ -40,8 +40,8 @@ def set_weights(module, prefix=""):
 
 
 def digits(number):
-    """11 significant digits: more than any comparison asks for."""
-    return float(f"{number:.11g}")
+    """10 significant digits: more than any comparison asks for."""
+    return float(f"{number:.10g}")
 
 
 def describe(tensor):
