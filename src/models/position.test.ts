@@ -35,8 +35,8 @@ describe("resizing", () => {
   for (const [name, expected] of Object.entries(golden.resized)) {
     const [kind, , to] = name.split(" ") as ["exact" | "dino" | "antialias", string, string];
     test(`4x4, ${name}`, () => {
-      const options = kind === "antialias" ? { antialias: true } : { semantics: kind };
-      expectClose(resizePositions(positions(), [4, 4], gridOf(to), 1, options), expected, 1e-12);
+      const how = kind === "antialias" ? "timm" : kind;
+      expectClose(resizePositions(positions(), [4, 4], gridOf(to), 1, how), expected, 1e-12);
     });
   }
   for (const [name, expected] of Object.entries(timm)) {
@@ -44,7 +44,7 @@ describe("resizing", () => {
       const [from, , to] = name.replace(",", "").split(" ") as [string, string, string];
       const [old, grid] = [gridOf(from), gridOf(to)];
       const given = weightOf("pos_embed", [1, 1 + old[0] * old[1], 8]).float();
-      const out = resizePositions(given, old, grid, 1, { antialias: name.endsWith("antialias") }).reshape([-1]);
+      const out = resizePositions(given, old, grid, 1, name.endsWith("antialias") ? "timm" : "exact").reshape([-1]);
       const every = Math.max(1, Math.floor(out.numel / 80));
       const values = out.toArray().filter((_, i) => i % every === 0);
       expectClose(out.slice(0, 0, undefined, every).slice(0, 0, expected.shape[0]), expected, 1e-6);
@@ -57,8 +57,8 @@ describe("resizing", () => {
       fc.property(grid, grid, fc.integer({ min: 0, max: 2 }), fc.boolean(), (from, to, prefix, dino) => {
         const given = randn([1, prefix + from[0] * from[1], 4]);
         const semantics = dino ? "dino" : "exact";
-        expect(resizePositions(given, from, from, prefix, { semantics }).equal(given)).toBe(true);
-        const resized = resizePositions(given, from, to, prefix, { semantics });
+        expect(resizePositions(given, from, from, prefix, semantics).equal(given)).toBe(true);
+        const resized = resizePositions(given, from, to, prefix, semantics);
         expect(resized.shape).toEqual([1, prefix + to[0] * to[1], 4]);
         expect(resized.narrow(1, 0, prefix).equal(given.narrow(1, 0, prefix))).toBe(true);
       }),
@@ -70,15 +70,13 @@ describe("resizing", () => {
     expect(resizePositions(given, [4, 4], [2, 8], 1).equal(given)).toBe(false);
   });
   test("both semantics agree on constants and differ on anything else", () => {
-    const resized = (["exact", "dino"] as const).map((semantics) =>
-      resizePositions(positions(), [4, 4], [2, 2], 1, { semantics }),
-    );
+    const resized = (["exact", "dino"] as const).map((semantics) => resizePositions(positions(), [4, 4], [2, 2], 1, semantics));
     expect(resized[0]!.sub(resized[1]!).abs().amax().item()).toBeGreaterThan(0.01);
   });
   test("gradients reach the positions through both", () => {
     for (const semantics of ["exact", "dino"] as const) {
       const given = positions().requiresGrad_();
-      resizePositions(given, [4, 4], [3, 3], 1, { semantics }).sum().backward();
+      resizePositions(given, [4, 4], [3, 3], 1, semantics).sum().backward();
       // Interpolation weights sum to 1 for each of the 9 targets, and the prefix passes through.
       expect(given.grad!.sum().item()).toBeCloseTo((9 + 1) * 8, 9);
     }

@@ -35,30 +35,28 @@ export function sinCosPositions([rows, columns]: Grid, width: number, options: S
   return tensor(table);
 }
 
-export interface ResizeOptions {
-  /**
-   * `exact` asks for the target size (MAE, BEiT; timm with `antialias`); `dino` asks for the scale factor (n + 0.1) / n0, whose sampling grid is another one.
-   * Weights trained with one give other features under the other. Default exact.
-   */
-  semantics?: "exact" | "dino";
-  /** As timm's resample_abs_pos_embed by default: a low-pass filter when shrinking, and another cubic. Only with `exact`. Default false. */
-  antialias?: boolean;
-}
+/**
+ * Three ways the field resizes positions, all bicubic; weights used under another one give other features.
+ * - `exact`: asks for the target size (MAE).
+ * - `timm`: the same with a low-pass filter when shrinking (timm's resample_abs_pos_embed).
+ * - `dino`: asks for the scale factor (n + 0.1) / n0, whose sampling grid is another one (DINO's code).
+ */
+export type PositionResize = "exact" | "timm" | "dino";
 
 /**
- * Resizes positions [1, prefix + rows * columns, C] to another grid by bicubic interpolation; the `prefix` tokens stay. The same grid
- * gives the very same values.
+ * Resizes positions [1, prefix + rows * columns, C] to another grid; the `prefix` tokens stay. The same grid gives the very same values.
+ *
+ * @param how default exact
  */
-export function resizePositions(positions: Tensor, from: Grid, to: Grid, prefix: number, options: ResizeOptions = {}): Tensor {
+export function resizePositions(positions: Tensor, from: Grid, to: Grid, prefix: number, how: PositionResize = "exact"): Tensor {
   if (from[0] === to[0] && from[1] === to[1]) return positions.alias();
-  const { semantics = "exact", antialias = false } = options;
   return tidy(() => {
     const width = positions.size(-1);
     const grid = positions.slice(1, prefix).reshape([1, from[0], from[1], width]).permute([0, 3, 1, 2]);
     const resized =
-      semantics === "dino"
+      how === "dino"
         ? interpolate(grid, { scaleFactor: [(to[0] + 0.1) / from[0], (to[1] + 0.1) / from[1]], mode: "bicubic" })
-        : interpolate(grid, { size: to, mode: "bicubic", antialias });
+        : interpolate(grid, { size: to, mode: "bicubic", antialias: how === "timm" });
     const flat = resized.permute([0, 2, 3, 1]).reshape([1, to[0] * to[1], width]);
     return prefix === 0 ? flat : cat([positions.slice(1, 0, prefix), flat], 1);
   });

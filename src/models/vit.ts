@@ -3,7 +3,7 @@ import { buffer, Conv2d, LayerNorm, Module, parameter, ShapeError } from "../nn/
 import { cat, empty, type Tensor, tidy, where, zeros } from "../torch/index.js";
 import { Block, withClassToken } from "./block.js";
 import type { Encoded, EncodeOptions, Encoder } from "./encoder.js";
-import { type Grid, resizePositions, type SinCosOptions, sinCosPositions } from "./position.js";
+import { type Grid, type PositionResize, resizePositions, type SinCosOptions, sinCosPositions } from "./position.js";
 import { initVit, type VitInit } from "./vit-init.js";
 
 export interface VitConfig {
@@ -26,7 +26,7 @@ export interface VitConfig {
   /** Order and temperature of fixed positions. */
   sinCos?: SinCosOptions;
   /** How positions are resized for other image sizes: see position.ts. Default exact. */
-  interpolation?: "exact" | "dino";
+  interpolation?: PositionResize;
   /** A class token before the patches. Default true. */
   classToken?: boolean;
   /** Bias of q, k, v. Default true. */
@@ -159,7 +159,7 @@ export class VisionTransformer extends Module implements Encoder {
 
   /** Positions for a grid, [1, prefix + rows * columns, C]. */
   positionsFor(grid: Grid): Tensor {
-    return resizePositions(this.posEmbed, this.positionGrid, grid, this.prefix, { semantics: this.config.interpolation });
+    return resizePositions(this.posEmbed, this.positionGrid, grid, this.prefix, this.config.interpolation);
   }
 
   /** What goes into the first block: patch embedding, mask tokens, positions, the subset, the class token. [B, prefix + n, C] */
@@ -231,8 +231,8 @@ export class VisionTransformer extends Module implements Encoder {
       const side = Math.round(Math.sqrt(count));
       const grid = from ?? (count === rows * columns ? this.positionGrid : ([side, side] as const));
       if (positions && (grid[0] !== rows || grid[1] !== columns)) {
-        const { positions: kind, interpolation: semantics } = this.config;
-        const resized = () => resizePositions(positions.float(), grid, this.positionGrid, this.prefix, { semantics });
+        const { positions: kind, interpolation } = this.config;
+        const resized = () => resizePositions(positions.float(), grid, this.positionGrid, this.prefix, interpolation);
         // Fixed ones were made for this grid already.
         values.set("pos_embed", kind === "sin-cos" ? this.posEmbed : resized());
       }

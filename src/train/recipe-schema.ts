@@ -50,7 +50,7 @@ export const modelSchema = z
       })
       .optional(),
     /** How positions are resized for other image sizes. */
-    interpolation: z.enum(["exact", "dino"]).default("exact"),
+    interpolation: z.enum(["exact", "timm", "dino"]).default("exact"),
     classToken: z.boolean().default(true),
     qkvBias: z.boolean().default(true),
     keyBias: z.boolean().default(true),
