@@ -1,5 +1,6 @@
 // A caching CPU allocator. A training step frees and asks again for the same hundreds of megabytes: malloc gives large blocks back to the
 // kernel and pays for them in page faults at every step, and fragments over time. Here a freed block waits in its size class for the next.
+// Small ones too: malloc is slow where an alignment is asked for. bench/allocator.mjs measures it.
 #include "bridge.h"
 
 #include <c10/core/CPUAllocator.h>
@@ -19,7 +20,7 @@ namespace tessera {
 namespace {
 
 constexpr size_t kHeader = 64;                 // before each block: its size; keeps the block aligned to a cache line
-constexpr size_t kSmallest = 16 * 1024;        // malloc is good at what is smaller
+constexpr size_t kSmallest = 64;               // sizes are multiples of it
 constexpr size_t kHugePage = 2 * 1024 * 1024;
 constexpr size_t kClassesPerOctave = 8;        // at most 12.5 % of a block is slack
 constexpr size_t kClasses = 64 * kClassesPerOctave;
@@ -30,8 +31,10 @@ struct Header {
 
 unsigned widthOf(size_t value) { return 64u - static_cast<unsigned>(__builtin_clzll(value)); }
 
-// The class of a size, and the size of that class: eight steps between powers of two.
+// The class of a size, and the size of that class: eight steps between powers of two. Every block has the size of its class, also while
+// caching is off, because it may be freed when it is on again.
 size_t classOf(size_t size, size_t& rounded) {
+    size = (size + kSmallest - 1) / kSmallest * kSmallest;
     unsigned width = widthOf(size - 1);
     size_t step = size_t{1} << (width > 4 ? width - 4 : 0);
     rounded = (size + step - 1) / step * step;
@@ -53,7 +56,7 @@ void deleteBlock(void* block);
 
 class CachingAllocator final : public at::Allocator {
 public:
-    CachingAllocator() : limit_(memoryOfThisMachine() / 100 * 95), cacheLimit_(memoryOfThisMachine() / 4) {}
+    CachingAllocator() : hugePages_(!std::getenv("TESSERA_NO_HUGE_PAGES")), limit_(memoryOfThisMachine() / 100 * 95), cacheLimit_(memoryOfThisMachine() / 4) {}
 
 #if TESSERA_TORCH_AT_LEAST(2, 3)
     at::DataPtr allocate(size_t size) override { return make(size); }
@@ -69,7 +72,7 @@ public:
         const size_t size = header->size;
         inUse_ -= size;
         size_t rounded;
-        if (enabled_ && size >= kSmallest && cached_ + size <= cacheLimit_) {
+        if (enabled_ && cached_ + size <= cacheLimit_) {
             free_[classOf(size, rounded)].push_back(header);
             cached_ += size;
             return;
@@ -119,19 +122,19 @@ private:
         const at::Device cpu(at::DeviceType::CPU);
         if (size == 0) return {nullptr, nullptr, &deleteNothing, cpu};
         Header* header = nullptr;
-        size_t rounded = size;
+        size_t rounded;
         {
             std::lock_guard<std::mutex> lock(mutex_);
             requests_++;
             if (size > limit_ - std::min(inUse_, limit_)) refuse(size);
-            if (enabled_ && size >= kSmallest) {
-                auto& list = free_[classOf(size, rounded)];
-                if (!list.empty()) {
-                    header = list.back();
-                    list.pop_back();
-                    cached_ -= rounded;
-                    hits_++;
-                }
+            auto& list = free_[classOf(size, rounded)];
+            if (!list.empty()) {
+                header = list.back();
+                list.pop_back();
+                cached_ -= rounded;
+                hits_++;
+            } else if (inUse_ + cached_ + rounded > limit_) {
+                emptyLocked();  // what waits counts as well
             }
             inUse_ += rounded;
             peak_ = std::max(peak_, inUse_);
@@ -144,7 +147,7 @@ private:
 
     Header* fresh(size_t size) {
         // Large blocks start on a huge page, so that the kernel can back them with few of them: fewer faults, fewer TLB misses.
-        const size_t alignment = size >= 2 * kHugePage ? kHugePage : kHeader;
+        const size_t alignment = hugePages_ && size >= 2 * kHugePage ? kHugePage : kHeader;
         void* memory = nullptr;
         for (int attempt = 0; attempt < 2; ++attempt) {
             if (posix_memalign(&memory, alignment, size + kHeader) == 0) break;
@@ -170,6 +173,7 @@ private:
     std::mutex mutex_;
     std::array<std::vector<Header*>, kClasses> free_;
     bool enabled_ = true;
+    const bool hugePages_;
     size_t limit_, cacheLimit_;
     size_t inUse_ = 0, peak_ = 0, cached_ = 0, requests_ = 0, hits_ = 0;
 };

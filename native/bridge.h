@@ -188,6 +188,11 @@ c10::Device deviceFromName(const std::string& name);
 // Why an operator cannot be called from JavaScript, or nullptr when it can.
 const char* refusalOf(const c10::FunctionSchema& schema);
 
+// Checks the arguments on a stack that an operator's kernel takes for granted; throws an ArgumentError.
+using Guard = void (*)(const std::vector<ArgumentSpec>& specs, const std::vector<c10::IValue>& stack);
+// The guard of an operator (its name without overload), or nullptr when its kernel checks enough itself.
+Guard guardOf(const std::string& name);
+
 // ---- functions the module exports ---------------------------------------------------------------------------------------
 
 using Callback = napi_value (*)(napi_env, napi_callback_info);

@@ -16,6 +16,7 @@ struct Operator {
     std::vector<ArgumentSpec> arguments;
     std::vector<bool> returnsWritten;  // that return is one of the arguments, changed in place
     bool anyWritten = false;
+    Guard guard = nullptr;
 };
 
 std::vector<std::unique_ptr<Operator>>& operators() {
@@ -45,7 +46,7 @@ napi_value resolveOperator(napi_env env, size_t, napi_value* argv) {
     auto found = c10::Dispatcher::singleton().findSchema({name, overload});
     if (!found) return makeNumber(env, -1);
     if (refusalOf(found->schema())) return makeNumber(env, -1);
-    auto op = std::make_unique<Operator>(Operator{*found, shortName(full), {}, {}, false});
+    auto op = std::make_unique<Operator>(Operator{*found, shortName(full), {}, {}, false, guardOf(name)});
     const auto& schema = found->schema();
     for (const auto& argument : schema.arguments()) op->arguments.push_back(specOf(argument));
     for (const auto& result : schema.returns()) {
@@ -135,6 +136,7 @@ napi_value invoke(napi_env env, const Operator& op, Values values) {
             }
             stack.push_back(toIValue(env, value, op.arguments[i]));
         }
+        if (op.guard) op.guard(op.arguments, stack);
         State& s = state();
         if (s.timing) {
             auto start = std::chrono::steady_clock::now();

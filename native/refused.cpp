@@ -20,17 +20,35 @@ constexpr const char* kNamespaces[] = {
 };
 
 // An operator whose name begins with one underscore is internal, except these.
-constexpr const char* kPublicUnderscored[] = {
-    "__", "_foreach_", "_fused_adam", "_fused_sgd", "_upsample_", "_scaled_dot_product_attention", "_weight_norm", "_amp_",
-    "_softmax", "_log_softmax", "_to_copy", "_unsafe_view",
-};
+constexpr const char* kPublicUnderscored[] = {"__", "_foreach_", "_upsample_"};
+constexpr const char* kPublicUnderscoredNames[] = {"_fused_adamw_", "_scaled_dot_product_attention"};
 
 // Operators whose out= variant can be called: elementwise arithmetic into a buffer of one's own.
 constexpr const char* kWithOut[] = {"add", "sub", "mul", "div", "addcmul", "copy"};
 
 constexpr const char* kInternalPrefixes[] = {
-    "mkldnn_", "cudnn_", "miopen_", "mps_", "xpu_", "fbgemm_", "quantize", "quantized_", "fake_quantize", "q_", "qscheme", "int_repr", "dequantize",
-    "sparse_", "to_sparse", "to_mkldnn", "to_padded", "nested_", "sym_",
+    "mkldnn_", "cudnn_", "miopen_", "mps_", "xpu_", "fbgemm_", "quantize", "quantized_", "fake_quantize", "fused_moving_avg", "choose_qparams",
+    "q_", "qscheme", "int_repr", "dequantize", "sparse_", "to_sparse", "to_mkldnn", "to_padded", "nested_", "sym_",
+};
+
+// Kernels behind a public operator, which checks what they do not.
+constexpr const char* kKernelPrefixes[] = {"slow_conv", "thnn_conv", "conv_depthwise", "native_channel_shuffle", "batch_norm_", "native_batch_norm"};
+
+// Single operators, each with what ended the process.
+struct Named {
+    const char* name;  // with its overload; without one for all
+    const char* reason;
+};
+constexpr Named kNamed[] = {
+    {"align_tensors", "named dimensions are not offered"},
+    {"set", "it puts a tensor on any part of another's memory: use view or as_strided"},
+    {"set_", "it puts a tensor on any part of another's memory: use view or as_strided"},
+    {"embedding_bag", "its indices and offsets are not checked: use embedding and a sum"},
+    {"_foreach_copy", "lists of different lengths end the process in libtorch: use _foreach_copy_"},
+    {"lstm.data", "its packed batches are not checked: use lstm.input"},
+    {"gru.data", "its packed batches are not checked: use gru.input"},
+    {"rnn_tanh.data", "its packed batches are not checked: use rnn_tanh.input"},
+    {"rnn_relu.data", "its packed batches are not checked: use rnn_relu.input"},
 };
 
 bool startsWith(const std::string& name, const char* prefix) { return name.rfind(prefix, 0) == 0; }
@@ -65,8 +83,16 @@ const char* refusalOf(const c10::FunctionSchema& schema) {
     if (hasOutArgument(schema) && !isOneOf(name, kWithOut))
         return "variants that write into an out= argument are not offered: use the operator that returns its result";
     if (endsWithBackward(name)) return "only autograd calls it, and it takes for granted what autograd has checked: use backward() or grad()";
-    if (name[0] == '_' && !startsWithAny(name, kPublicUnderscored)) return "it is internal to libtorch: use the public operator that calls it";
+    if (name[0] == '_' && !startsWithAny(name, kPublicUnderscored) && !isOneOf(name, kPublicUnderscoredNames))
+        return "it is internal to libtorch: use the public operator that calls it";
     if (startsWithAny(name, kInternalPrefixes)) return "quantised, sparse, nested and vendor tensors are not offered";
+    if (startsWithAny(name, kKernelPrefixes)) return "it is the kernel of a public operator: call that one";
+    if (name.find("_polynomial_") != std::string::npos) return "its degree has no bound, so that one call can run for ever";
+    const std::string& overload = schema.overload_name();
+    if (name == "_fused_adamw_" && !overload.empty()) return "it is internal to libtorch: use the overload without a name";
+    const std::string overloaded = overload.empty() ? name : name + "." + overload;
+    for (const Named& each : kNamed)
+        if (name == each.name || overloaded == each.name) return each.reason;
     return nullptr;
 }
 

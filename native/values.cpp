@@ -161,11 +161,24 @@ void eachElement(napi_env env, napi_value value, const std::string& what, Each e
     }
 }
 
+// int[4] is read by its kernel without a look at the list's length. Only int[1] is a list of any length; and where the default is shorter
+// (stride=[]) that has a meaning.
+void checkLength(size_t length, const ArgumentSpec& spec) {
+    if (spec.fixedLength < 2 || length == 1 || length == static_cast<size_t>(spec.fixedLength)) return;
+    if (spec.hasDefault && spec.defaultValue.isList() && spec.defaultValue.toListRef().size() == length) return;
+    badArgument("argument '" + spec.name + "' (" + spec.type + ") expects " + std::to_string(spec.fixedLength) + " elements, got " +
+                std::to_string(length));
+}
+
 template <class T, class Convert>
 c10::IValue toList(napi_env env, napi_value value, const ArgumentSpec& spec, Convert convert, const char* expected) {
     c10::List<T> list;
     if (isArray(env, value)) {
         eachElement(env, value, "argument '" + spec.name + "'", [&](napi_value element) { list.push_back(convert(env, element, spec)); });
+        checkLength(list.size(), spec);
+        // As a single number does, a list of one stands for all.
+        if (list.size() == 1)
+            for (int32_t i = 1; i < spec.fixedLength; ++i) list.push_back(list.get(0));
     } else if (spec.fixedLength > 0 && typeOf(env, value) == napi_number) {
         T single = convert(env, value, spec);
         for (int32_t i = 0; i < spec.fixedLength; ++i) list.push_back(single);

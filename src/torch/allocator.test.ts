@@ -96,6 +96,20 @@ test("blocks of all sizes keep their numbers", () => {
   });
 });
 
+test("a block asked for while caching is off may be freed and used again while it is on", () => {
+  tidy(() => {
+    const sizes = [5001, 5119, 70_001, 71_500];
+    configureAllocator({ caching: false });
+    const before = sizes.map((size) => zeros([size]));
+    configureAllocator({ caching: true });
+    for (const each of before) each.dispose();
+    const { hits } = allocatorStats();
+    const after = sizes.map((size) => zeros([size + 30]).fill_(3));
+    expect(allocatorStats().hits).toBeGreaterThan(hits);
+    expect(after.map((each) => each.sum().item())).toEqual(sizes.map((size) => 3 * (size + 30)));
+  });
+});
+
 test("limits that are none", () => {
   expect(() => configureAllocator({ memoryLimit: -1 })).toThrow(/must not be negative/);
   expect(() => configureAllocator({ cacheLimit: 1.5 })).toThrow(/must be an integer/);

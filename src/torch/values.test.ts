@@ -1,7 +1,7 @@
 // Conversions by schema, kind by kind: what is taken, what is refused, and what comes back.
 import { expect, test } from "vitest";
 import { ArgumentError } from "./errors.js";
-import { Generator, isTensor, type OpArgument, op, ops, randn, type Tensor, tensor, tidy, zeros } from "./index.js";
+import { Generator, hasOp, isTensor, type OpArgument, op, ops, randn, type Tensor, tensor, tidy, zeros } from "./index.js";
 
 const inScope = (name: string, fn: () => void) => test(name, () => tidy(fn));
 const aten = ops.aten!;
@@ -107,6 +107,31 @@ inScope("int[], int[]? and SymInt[]", () => {
   expect(op("view")(zeros([4]), [2n, 2]).shape).toEqual([2, 2]);
   expect(op("sum.dim_IntList")(zeros([2, 3]), null).shape).toEqual([]);
   refuses((value) => op("view")(zeros([4]), value), "size", [undefined, null, 4, "4", [1.5], ["4"], [[4]], [null], [2 ** 53]]);
+});
+
+inScope("int[N] has N elements, or one that stands for all, or as few as its default", () => {
+  const x = zeros([1, 1, 4, 4]);
+  const pad = op("reflection_pad2d");
+  expect(pad(x, [1, 1, 2, 0]).shape).toEqual([1, 1, 6, 6]);
+  expect(pad(x, [1]).shape).toEqual([1, 1, 6, 6]);
+  refuses((value) => pad(x, value), "padding", [[], [1, 1], [1, 1, 1, 1, 1]]);
+  expect(op("max_pool2d")(x, [2], []).shape).toEqual([1, 1, 2, 2]);
+  expect(op("sum.dim_IntList")(x, [0, 1, 2]).shape).toEqual([4]);
+});
+
+inScope("lists of tensors for one operator have one length", () => {
+  const two = [zeros([1]), zeros([1])];
+  expect(() => op("_foreach_add_.List")(two, [zeros([1])])).toThrow(/'other' has 1 elements, 'self' has 2/);
+  if (!hasOp("_fused_adamw_")) return;
+  const step = (gradients: Tensor[], steps = [zeros([]), zeros([])]) =>
+    op<void>("_fused_adamw_")(two, gradients, two, two, [], steps, 0.1, 0.9, 0.9, 0, 1e-8, false, false);
+  expect(() => step([zeros([1])])).toThrow(/'grads' has 1 tensors, 'self' has 2/);
+  expect(() => step([zeros([1]), zeros([2])])).toThrow(
+    /'grads' expects floating-point tensors of the dtype, shape and strides of 'self', which differ at 1/,
+  );
+  expect(() => step([zeros([1]), zeros([1], { dtype: "float64" })])).toThrow(ArgumentError);
+  expect(() => step([zeros([1]), zeros([1])], [zeros([2]), zeros([1])])).toThrow(/float32 tensors of one element/);
+  step([zeros([1]), zeros([1])]);
 });
 
 inScope("float and float?", () => {

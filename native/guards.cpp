@@ -1,0 +1,118 @@
+// Checks before single operators whose kernels take their arguments for granted: Python's own callers look first, the dispatcher does not.
+// What is here is used too much to be refused (see refused.cpp); scripts/fuzz-bridge.mjs found what has to be.
+#include "bridge.h"
+
+namespace tessera {
+
+namespace {
+
+[[noreturn]] void wrong(const ArgumentSpec& spec, const std::string& what) { badArgument("argument '" + spec.name + "' " + what); }
+
+// _foreach_*: kernels walk all lists by the length of the first.
+void sameLengths(const std::vector<ArgumentSpec>& specs, const std::vector<c10::IValue>& stack) {
+    for (size_t i = 1; i < stack.size(); ++i) {
+        if (!stack[i].isList() || !stack[0].isList()) continue;
+        const size_t length = stack[i].toListRef().size(), expected = stack[0].toListRef().size();
+        if (length != expected)
+            wrong(specs[i], "has " + std::to_string(length) + " elements, '" + specs[0].name + "' has " + std::to_string(expected));
+    }
+}
+
+// _fused_adamw_(self, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, state_steps, lr, ..., grad_scale, found_inf): pointers are walked over
+// the elements of `self`, so all must lie in memory as it does.
+void fusedAdamW(const std::vector<ArgumentSpec>& specs, const std::vector<c10::IValue>& stack) {
+    constexpr size_t kGradients = 1, kMaxima = 4, kSteps = 5;
+    const auto parameters = stack[0].toTensorVector();
+    bool amsgrad = false;
+    for (size_t i = 0; i < specs.size(); ++i)
+        if (specs[i].name == "amsgrad") amsgrad = stack[i].toBool();
+    for (size_t i = kGradients; i <= kSteps; ++i) {
+        const auto list = stack[i].toTensorVector();
+        if (i == kMaxima && !amsgrad && list.empty()) continue;
+        if (list.size() != parameters.size())
+            wrong(specs[i], "has " + std::to_string(list.size()) + " tensors, '" + specs[0].name + "' has " + std::to_string(parameters.size()));
+        for (size_t k = 0; k < list.size(); ++k) {
+            if (i == kSteps) {
+                if (list[k].numel() != 1 || list[k].scalar_type() != at::kFloat) wrong(specs[i], "expects float32 tensors of one element");
+                continue;
+            }
+            const at::Tensor& like = parameters[k];
+            if (list[k].scalar_type() != like.scalar_type() || list[k].device() != like.device() || list[k].sizes() != like.sizes() ||
+                (list[k].strides() != like.strides() && !(list[k].is_contiguous() && like.is_contiguous())) || !like.is_non_overlapping_and_dense() || !at::isFloatingType(like.scalar_type()))
+                wrong(specs[i], "expects floating-point tensors of the dtype, shape and strides of '" + specs[0].name + "', which differ at " +
+                                    std::to_string(k));
+        }
+    }
+    for (size_t i = kSteps + 1; i < stack.size(); ++i)
+        if (stack[i].isTensor() && (stack[i].toTensor().numel() != 1 || stack[i].toTensor().scalar_type() != at::kFloat))
+            wrong(specs[i], "expects a float32 tensor of one element");
+}
+
+// The processor's integer division traps on the smallest integer divided by -1, which ends the process. (By zero, libtorch looks itself.)
+void integerDivision(const std::vector<ArgumentSpec>& specs, const std::vector<c10::IValue>& stack) {
+    const auto isFloating = [](const c10::IValue& value) {
+        return value.isTensor() ? !at::isIntegralType(value.toTensor().scalar_type(), true) : !value.isInt() && !value.isBool();
+    };
+    if (isFloating(stack[0]) || isFloating(stack[1])) return;
+    const auto has = [](const c10::IValue& value, int64_t number) {
+        if (!value.isTensor()) return value.toScalar().toLong() == number;
+        const at::Tensor& tensor = value.toTensor();
+        if (at::elementSize(tensor.scalar_type()) < 4) return number == -1;  // promoted, as far as that can be
+        return at::eq(tensor, number).any().item<bool>();
+    };
+    if (!has(stack[1], -1)) return;
+    if (has(stack[0], INT64_MIN) || has(stack[0], INT32_MIN)) wrong(specs[0], "holds the smallest integer, whose quotient by -1 does not fit");
+}
+
+// pixel_shuffle and pixel_unshuffle divide by the square of the factor, which must not overflow to 0.
+void smallFactor(const std::vector<ArgumentSpec>& specs, const std::vector<c10::IValue>& stack) {
+    const int64_t factor = stack[1].toInt();
+    if (factor < 1 || factor > 32767) wrong(specs[1], "must be between 1 and 32767, got " + std::to_string(factor));
+}
+
+// lstm, gru, rnn_*: the list of weights is read by position, as many as the layers say.
+void recurrent(const std::vector<ArgumentSpec>& specs, const std::vector<c10::IValue>& stack) {
+    const auto at = [&](const char* name) {
+        size_t i = 0;
+        while (i < specs.size() && specs[i].name != name) ++i;
+        if (i == specs.size()) badArgument(std::string("internal: no argument '") + name + "'");
+        return i;
+    };
+    const auto parameters = stack[at("params")].toTensorVector();
+    const int64_t layers = stack[at("num_layers")].toInt() * (stack[at("bidirectional")].toBool() ? 2 : 1);
+    const size_t biases = stack[at("has_biases")].toBool() ? 2 : 0, without = 2 + biases;
+    const auto& hidden = stack[at("hx")];
+    if (stack[0].toTensor().dim() != 3) wrong(specs[0], "must have 3 dimensions");
+    const auto states = hidden.isTensor() ? std::vector<at::Tensor>{hidden.toTensor()} : hidden.toTensorVector();
+    if (!hidden.isTensor() && states.size() != 2) wrong(specs[at("hx")], "must be two tensors");
+    for (const auto& each : states)
+        if (each.dim() != 3) wrong(specs[at("hx")], "must have 3 dimensions");
+    const size_t projected = hidden.isTensor() ? without : without + 1;
+    const auto count = static_cast<int64_t>(parameters.size());
+    if (layers < 1 || layers > 4096 || (count != layers * static_cast<int64_t>(without) && count != layers * static_cast<int64_t>(projected)))
+        wrong(specs[at("params")], "has " + std::to_string(count) + " tensors, which does not fit the layers");
+    const size_t group = static_cast<size_t>(count / layers);
+    for (size_t i = 0; i < parameters.size(); ++i) {
+        const size_t k = i % group;
+        if (parameters[i].dim() != (k >= 2 && k < without ? 1 : 2)) wrong(specs[at("params")], "has a weight that is no matrix or a bias that is no vector");
+    }
+}
+
+constexpr const char* kIntegerDivisions[] = {"remainder", "fmod", "floor_divide", "div", "divide"};
+
+}  // namespace
+
+Guard guardOf(const std::string& full) {
+    if (full.rfind("aten::", 0) != 0) return nullptr;
+    std::string name = full.substr(6);
+    if (name == "_fused_adamw_") return fusedAdamW;
+    if (name.rfind("_foreach_", 0) == 0) return sameLengths;
+    if (name == "pixel_shuffle" || name == "pixel_unshuffle") return smallFactor;
+    if (name == "lstm" || name == "gru" || name == "rnn_tanh" || name == "rnn_relu") return recurrent;
+    if (name.back() == '_') name.pop_back();
+    for (const char* each : kIntegerDivisions)
+        if (name == each) return integerDivision;
+    return nullptr;
+}
+
+}  // namespace tessera
