@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "vitest";
+import type { MethodOptions } from "../src/methods/index.js";
 import { readSafetensors, readSafetensorsHeader, type Tensor, tidy } from "../src/torch/index.js";
 import type { MetricsLine, RecipeInput } from "../src/train/index.js";
 import { writeTinyFashionMnist } from "./cli-harness.js";
@@ -31,10 +32,15 @@ export function tinyRecipe(data: string, changes: Partial<RecipeInput> = {}) {
   } satisfies RecipeInput;
 }
 
-/** The same without anything that depends on the other images of a batch. */
-export function tinyDino(data: string, changes: Partial<RecipeInput> = {}) {
+/** The same without anything that depends on the other images of a batch; `options` are DINO's. */
+export function tinyDino(
+  data: string,
+  changes: Partial<RecipeInput> = {},
+  { normLastLayer = true, ...options }: MethodOptions["dino"] & { normLastLayer?: boolean } = {},
+) {
   const model = { patchSize: 7, width: 32, depth: 2, heads: 2 };
-  return tinyRecipe(data, { model, method: { name: "dino", crops, head, freezeLastLayer: 0 }, ...changes });
+  const method = { name: "dino" as const, crops, head: { ...head, normLastLayer }, freezeLastLayer: 0, ...options };
+  return tinyRecipe(data, { model, method, ...changes });
 }
 
 /** Lines of metrics.jsonl without what the clock decides. */
@@ -86,4 +92,13 @@ export function expectSameRun(one: string, other: string): void {
   for (const file of files.filter((name) => name.endsWith(".png"))) {
     expect(Buffer.compare(readFileSync(join(one, file)), readFileSync(join(other, file))), file).toBe(0);
   }
+}
+
+/** Of all values of the tensors of two files with the same names. */
+export function largestDifference(a: string, b: string): number {
+  return tidy(() => {
+    const other = readSafetensors(b).tensors;
+    const floating = [...readSafetensors(a).tensors].filter(([, tensor]) => tensor.dtype === "float32");
+    return Math.max(...floating.map(([name, tensor]) => Math.max(...tensor.sub(other.get(name)!).abs().flatten().toArray())));
+  });
 }
