@@ -1,6 +1,6 @@
 // DINO step by step: against tests/reference/dino_mst.py, and every trap of the reference code by itself.
 import { describe, expect, test } from "vitest";
-import { Dino, dino, dinoOptions, teacherTemperature } from "../../src/methods/dino.js";
+import { Dino, dino, dinoOptions, teacherTemperature } from "../../src/methods/index.js";
 import { AdamW, decayGroups, SGD } from "../../src/optim/index.js";
 import { fromTypedArray, manualSeed, memoryStats, noGrad, randn, type Tensor } from "../../src/torch/index.js";
 import { expectClose, fill, readGolden, type Stored, testRegenerates } from "../reference/golden.js";

@@ -1,10 +1,8 @@
 // Each method learns: a tiny ViT, images with shapes drawn here, real optimiser steps, and the loss goes down.
 import { describe, expect, test } from "vitest";
 import type { Batch } from "../../src/data/index.js";
-import { Dino, dinoOptions } from "../../src/methods/dino.js";
-import { meanEntropy } from "../../src/methods/dino-loss.js";
-import type { Method } from "../../src/methods/method.js";
-import { Mst, mstOptions } from "../../src/methods/mst.js";
+import type { Method } from "../../src/methods/index.js";
+import { Dino, dinoOptions, Mst, meanEntropy, mstOptions } from "../../src/methods/index.js";
 import { AdamW, clipGradNormPerTensor, decayGroups } from "../../src/optim/index.js";
 import { fromTypedArray, manualSeed, memoryStats, tidy } from "../../src/torch/index.js";
 import { at, context } from "./support.js";

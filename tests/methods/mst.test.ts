@@ -1,6 +1,6 @@
 // MST step by step: against tests/reference/dino_mst.py, its options, and what the paper says must hold.
 import { describe, expect, test } from "vitest";
-import { Mst, type MstOptions, mst, mstOptions } from "../../src/methods/mst.js";
+import { Mst, type MstOptions, mst, mstOptions } from "../../src/methods/index.js";
 import { AdamW, decayGroups, SGD } from "../../src/optim/index.js";
 import { manualSeed, memoryStats, noGrad, rand, type Tensor } from "../../src/torch/index.js";
 import { fill, readGolden, type Stored, valuesOf } from "../reference/golden.js";

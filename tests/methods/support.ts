@@ -1,7 +1,7 @@
 // What the tests of methods share: small encoders, batches made of formulas, and a step as the training loop makes it.
 
 import type { Batch } from "../../src/data/index.js";
-import type { Method, MethodContext, Progress, StepResult } from "../../src/methods/method.js";
+import type { Method, MethodContext, Progress, StepResult } from "../../src/methods/index.js";
 import { VisionTransformer, type VitConfig } from "../../src/models/index.js";
 import type { StateDict } from "../../src/nn/index.js";
 import type { Optimizer } from "../../src/optim/index.js";
