@@ -1,5 +1,5 @@
 // The door for users: what a program or a recipe needs most. Everything else is in tessera/torch, tessera/nn, tessera/optim, tessera/data,
-// tessera/models, tessera/methods, tessera/train and tessera/evaluate.
+// tessera/models, tessera/methods, tessera/train, tessera/evaluate and tessera/draw.
 
 export { createLoader, type Dataset, openDataset, registerDataset, verifyDataset } from "./data/index.js";
 export { TesseraError } from "./errors.js";

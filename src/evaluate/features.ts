@@ -189,6 +189,8 @@ export async function extractFeatures(
       );
       done += raw.index.length;
       onProgress?.(done, total);
+      // Batches that are ready are promises already kept: without this turn of the event loop no signal would be heard.
+      await new Promise((resolve) => setImmediate(resolve));
     }
     if (done === 0) throw new EvaluateError("The loader gave no images.");
     return collector.finish();

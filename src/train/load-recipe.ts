@@ -11,7 +11,7 @@ import { ConfigError, type Recipe, resolveRecipe } from "./recipe.js";
 export class RecipeFileError extends TesseraError {}
 
 /** What a recipe may import, by the names of package.json's `exports`. */
-const doors = ["", "torch", "nn", "optim", "data", "models", "methods", "train", "evaluate"];
+const doors = ["", "torch", "nn", "optim", "data", "models", "methods", "train", "evaluate", "draw"];
 
 const kinds = [".ts", ".mts", ".js", ".mjs", ".cjs", ".json"];
 

@@ -118,7 +118,7 @@ export const trainSchema = z
     workers: z.int().min(0).optional(),
     /** Batches made ahead. */
     prefetch: count.default(2),
-    /** Ends the run after so many steps, if its epochs have more. Default: they decide. */
+    /** Ends the run after so many steps, if its epochs have more; its schedules, warm-up included, shrink with it. Default: epochs decide. */
     maxSteps: count.optional(),
     /** Steps between two lines of metrics.jsonl. */
     logEvery: count.default(10),

@@ -83,7 +83,9 @@ export async function createSession(recipe: Recipe): Promise<Session> {
   const peakLr = peakLearningRate(recipe);
   const optimizer = createOptimizer(recipe, method, peakLr);
   const run = { steps: totalSteps, stepsPerEpoch };
-  const warmup = rates.warmupEpochs > 0 ? { warmup: { epochs: rates.warmupEpochs } } : {};
+  // A run that maxSteps shortens has its schedules shortened as a whole, so the warm-up keeps its share.
+  const warmupSteps = Math.round((rates.warmupEpochs / train.epochs) * totalSteps);
+  const warmup = warmupSteps > 0 ? { warmup: { steps: warmupSteps } } : {};
   const { weightDecay, lrSchedule } = rates;
   return {
     recipe,
