@@ -11,7 +11,7 @@ export function mstPictures(method: Mst, batch: Batch): Picture[] {
   const [rows, columns] = taught.grid;
   const attention = taught.attention!.slice(2, 1).float().unflatten(2, [rows, columns]);
   const original = denormalise(images, method.views);
-  const pictures: Picture[] = [{ name: "attention", image: attentionGrid({ image: original, attention }) }];
+  const pictures: Picture[] = [{ name: "attention", image: attentionGrid({ image: original, attention, direction: "across" }) }];
   const { decoder, student, maskToken } = method.trainable;
   if (!decoder) return pictures;
   const where = method.mask(images, taught.attention);
@@ -19,6 +19,7 @@ export function mstPictures(method: Mst, batch: Batch): Picture[] {
   const restored = decoder.call(seen.patches!, seen.grid).float();
   const image = reconstructionGrid({
     original,
+    direction: "across",
     reconstruction: denormalise(restored, method.views).clamp({ min: 0, max: 1 }),
     ...(where ? { mask: where.unflatten(1, [rows, columns]) } : {}),
   });
