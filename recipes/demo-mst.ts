@@ -4,6 +4,7 @@
 // away, so the views differ by crop, flip and brightness only, and there are no local crops. The head has batch norm: without it a model
 // this small tends to collapse. The sub-pixel decoder works on the grid of patches, at a fraction of the deconvolutions' cost.
 import { defineRecipe } from "tessera";
+import { hasFastBfloat16 } from "tessera/torch";
 
 export default defineRecipe({
   name: "demo-mst",
@@ -32,6 +33,6 @@ export default defineRecipe({
     },
   },
   optimizer: { lr: 1e-3, lrScaling: "none", warmupEpochs: 0.25, weightDecay: 0.04 },
-  train: { epochs: 3, batchSize: 64, precision: "bfloat16", logEvery: 50 },
+  train: { epochs: 2, batchSize: 64, precision: hasFastBfloat16() ? "bfloat16" : "float32", logEvery: 50 },
   knn: { readout: "class", k: [20] },
 });

@@ -1,4 +1,5 @@
 // The library as a whole: version, threads, memory of the allocator, operator libraries.
+import { readFileSync } from "node:fs";
 import { type AllocatorStats, libtorch, native, type VersionInfo } from "./native.js";
 
 /** Version, CPU capability and build configuration of the libtorch in use. */
@@ -13,6 +14,18 @@ export function getNumThreads(): number {
 
 export function setNumThreads(count: number): void {
   native.setThreads(count);
+}
+
+/**
+ * True where the CPU multiplies bfloat16 by itself (AVX-512 BF16, AMX, Arm's BF16). Elsewhere bfloat16 is converted back and forth, and slower
+ * than float32.
+ */
+export function hasFastBfloat16(): boolean {
+  try {
+    return /\b(avx512_bf16|amx_bf16|bf16)\b/.test(readFileSync("/proc/cpuinfo", "utf8"));
+  } catch {
+    return false;
+  }
 }
 
 /** Makes operators refuse algorithms whose result is not reproducible. */
