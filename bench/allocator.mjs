@@ -61,27 +61,30 @@ async function step() {
 if (process.argv.includes("--child")) {
   const run = await step();
   const { versionInfo } = await import("../dist/torch/index.js");
-  const [times, faults] = [[], []];
+  const [times, faults, busy] = [[], [], []];
   for (let i = 0; i < steps + 2; ++i) {
     const [before, start] = [process.resourceUsage(), performance.now()];
     run();
     times.push(performance.now() - start);
-    faults.push(process.resourceUsage().minorPageFault - before.minorPageFault);
+    const after = process.resourceUsage();
+    faults.push(after.minorPageFault - before.minorPageFault);
+    busy.push((after.userCPUTime + after.systemCPUTime - before.userCPUTime - before.systemCPUTime) / 1000);
   }
-  const sorted = times.slice(2).sort((a, b) => a - b);
-  const middle = (list) => list[Math.floor(list.length / 2)];
-  const result = { least: sorted[0], median: middle(sorted), faults: middle(faults.slice(2).sort((a, b) => a - b)) };
+  const sorted = (list) => list.slice(2).sort((a, b) => a - b); // the first two warm up
+  const middle = (list) => sorted(list)[Math.floor((list.length - 2) / 2)];
+  const result = { least: sorted(times)[0], median: middle(times), busy: middle(busy), faults: middle(faults) };
   process.stdout.write(JSON.stringify({ ...result, rss: process.resourceUsage().maxRSS / 1024, torch: versionInfo().torch }));
 } else {
-  process.stdout.write(`${"".padEnd(30)}least ms  median ms  page faults a step  peak RSS MiB\n`);
+  process.stdout.write(`${"".padEnd(30)}least ms  median ms  CPU ms  page faults a step  peak RSS MiB\n`);
   for (const [name, env] of Object.entries(WAYS)) {
     const args = [fileURLToPath(import.meta.url), "--child", "--steps", String(steps)];
     const done = spawnSync(process.execPath, args, { encoding: "utf8", env: { ...process.env, ...env } });
     if (done.status !== 0) throw new Error(done.stderr);
-    const { least, median, faults, rss, torch } = JSON.parse(done.stdout);
+    const { least, median, busy, faults, rss, torch } = JSON.parse(done.stdout);
     const cells = [
       least.toFixed(0).padStart(8),
       median.toFixed(0).padStart(11),
+      busy.toFixed(0).padStart(8),
       String(faults).padStart(20),
       rss.toFixed(0).padStart(14),
     ];

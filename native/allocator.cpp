@@ -9,7 +9,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -26,8 +28,16 @@ constexpr size_t kClassesPerOctave = 8;        // at most 12.5 % of a block is s
 constexpr size_t kClasses = 64 * kClassesPerOctave;
 
 struct Header {
-    uint64_t size;  // of the block behind it, rounded up to its class; 0 where the block is malloc's
+    uint64_t size;       // of the block behind it, rounded up to its class
+    uint64_t requested;  // what was asked for
+    uint64_t mark;       // kMark, where blocks are checked
 };
+
+// With TESSERA_CHECK_MEMORY set, the slack behind each block (at least this much) is filled, and looked at when the block is freed: a
+// kernel that wrote past its end is told at once, not by a crash somewhere else. The fuzz runs so.
+constexpr size_t kSlack = 128;
+constexpr unsigned char kFill = 0xa5;
+constexpr uint64_t kMark = 0x7e55e7a0b10c4ead;
 
 unsigned widthOf(size_t value) { return 64u - static_cast<unsigned>(__builtin_clzll(value)); }
 
@@ -56,7 +66,7 @@ void deleteBlock(void* block);
 
 class CachingAllocator final : public at::Allocator {
 public:
-    CachingAllocator() : hugePages_(!std::getenv("TESSERA_NO_HUGE_PAGES")), limit_(memoryOfThisMachine() / 100 * 95), cacheLimit_(memoryOfThisMachine() / 4) {}
+    CachingAllocator() : hugePages_(!std::getenv("TESSERA_NO_HUGE_PAGES")), checked_(std::getenv("TESSERA_CHECK_MEMORY")), limit_(memoryOfThisMachine() / 100 * 95), cacheLimit_(memoryOfThisMachine() / 4) {}
 
 #if TESSERA_TORCH_AT_LEAST(2, 3)
     at::DataPtr allocate(size_t size) override { return make(size); }
@@ -68,6 +78,7 @@ public:
 
     void give(void* block) {
         auto* header = reinterpret_cast<Header*>(static_cast<char*>(block) - kHeader);
+        if (checked_) verify(header);
         std::unique_lock<std::mutex> lock(mutex_);
         const size_t size = header->size;
         inUse_ -= size;
@@ -127,7 +138,7 @@ private:
             std::lock_guard<std::mutex> lock(mutex_);
             requests_++;
             if (size > limit_ - std::min(inUse_, limit_)) refuse(size);
-            auto& list = free_[classOf(size, rounded)];
+            auto& list = free_[classOf(checked_ ? size + kSlack : size, rounded)];
             if (!list.empty()) {
                 header = list.back();
                 list.pop_back();
@@ -141,8 +152,19 @@ private:
         }
         if (!header) header = fresh(rounded);
         header->size = rounded;
+        header->requested = size;
+        header->mark = kMark;
         void* block = reinterpret_cast<char*>(header) + kHeader;
+        if (checked_) std::memset(static_cast<char*>(block) + size, kFill, rounded - size);
         return {block, block, &deleteBlock, cpu};
+    }
+
+    static void verify(const Header* header) {
+        const auto* block = reinterpret_cast<const unsigned char*>(header) + kHeader;
+        const auto* end = block + header->size;
+        if (header->mark == kMark && std::all_of(block + header->requested, end, [](unsigned char each) { return each == kFill; })) return;
+        std::fprintf(stderr, "tessera: memory before or behind a block of %llu bytes was written\n", static_cast<unsigned long long>(header->requested));
+        std::abort();
     }
 
     Header* fresh(size_t size) {
@@ -173,7 +195,7 @@ private:
     std::mutex mutex_;
     std::array<std::vector<Header*>, kClasses> free_;
     bool enabled_ = true;
-    const bool hugePages_;
+    const bool hugePages_, checked_;
     size_t limit_, cacheLimit_;
     size_t inUse_ = 0, peak_ = 0, cached_ = 0, requests_ = 0, hits_ = 0;
 };

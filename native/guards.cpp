@@ -2,6 +2,8 @@
 // What is here is used too much to be refused (see refused.cpp); scripts/fuzz-bridge.mjs found what has to be.
 #include "bridge.h"
 
+#include <algorithm>
+
 namespace tessera {
 
 namespace {
@@ -70,6 +72,39 @@ void smallFactor(const std::vector<ArgumentSpec>& specs, const std::vector<c10::
     if (factor < 1 || factor > 32767) wrong(specs[1], "must be between 1 and 32767, got " + std::to_string(factor));
 }
 
+// split, chunk, unbind and their like: a million handles are more than anybody wants, and 2^40 are more than any memory holds.
+void fewResults(const std::vector<ArgumentSpec>& specs, const std::vector<c10::IValue>& stack) {
+    constexpr int64_t most = 1 << 20;
+    const at::Tensor& self = stack[0].toTensor();
+    int64_t each = 1, longest = 1;
+    for (int64_t size : self.sizes()) longest = std::max(longest, size);
+    for (size_t i = 1; i < specs.size(); ++i) {
+        const std::string& name = specs[i].name;
+        if (name == "tensor_indices_or_sections" && stack[i].isTensor() && stack[i].toTensor().dim() == 0 && stack[i].toTensor().is_cpu() &&
+            stack[i].toTensor().scalar_type() == at::kLong && stack[i].toTensor().item<int64_t>() > most)
+            wrong(specs[i], "asks for more than a million tensors");
+        if (!stack[i].isInt()) continue;
+        if ((name == "sections" || name == "chunks") && stack[i].toInt() > most) wrong(specs[i], "asks for more than a million tensors");
+        if (name == "sections" || name == "chunks") return;
+        if (name == "split_size") each = std::max<int64_t>(stack[i].toInt(), 1);
+    }
+    for (const auto& argument : specs)
+        if (argument.kind == Kind::IntList) return;  // as many as are listed
+    if (longest / each > most) wrong(specs[0], "would be cut into more than a million tensors");
+}
+
+// repeat_interleave adds up how often each element is wanted, and the sum must not overflow.
+void fewRepeats(const std::vector<ArgumentSpec>& specs, const std::vector<c10::IValue>& stack) {
+    constexpr int64_t most = INT32_MAX;
+    for (size_t i = 0; i < specs.size(); ++i) {
+        if (specs[i].name != "repeats") continue;
+        if (stack[i].isInt() && stack[i].toInt() > most) wrong(specs[i], "asks for more than 2^31 of each element");
+        if (stack[i].isTensor() && stack[i].toTensor().numel() > 0 && at::isIntegralType(stack[i].toTensor().scalar_type(), false) &&
+            at::gt(stack[i].toTensor(), most).any().item<bool>())
+            wrong(specs[i], "asks for more than 2^31 of an element");
+    }
+}
+
 // lstm, gru, rnn_*: the list of weights is read by position, as many as the layers say.
 void recurrent(const std::vector<ArgumentSpec>& specs, const std::vector<c10::IValue>& stack) {
     const auto at = [&](const char* name) {
@@ -98,6 +133,9 @@ void recurrent(const std::vector<ArgumentSpec>& specs, const std::vector<c10::IV
     }
 }
 
+constexpr const char* kCuts[] = {
+    "split", "split_copy", "unsafe_split", "chunk", "unsafe_chunk", "tensor_split", "hsplit", "vsplit", "dsplit", "unbind", "unbind_copy",
+};
 constexpr const char* kIntegerDivisions[] = {"remainder", "fmod", "floor_divide", "div", "divide"};
 
 }  // namespace
@@ -108,6 +146,9 @@ Guard guardOf(const std::string& full) {
     if (name == "_fused_adamw_") return fusedAdamW;
     if (name.rfind("_foreach_", 0) == 0) return sameLengths;
     if (name == "pixel_shuffle" || name == "pixel_unshuffle") return smallFactor;
+    for (const char* each : kCuts)
+        if (name == each) return fewResults;
+    if (name == "repeat_interleave") return fewRepeats;
     if (name == "lstm" || name == "gru" || name == "rnn_tanh" || name == "rnn_relu") return recurrent;
     if (name.back() == '_') name.pop_back();
     for (const char* each : kIntegerDivisions)

@@ -41,6 +41,14 @@ struct Named {
 };
 constexpr Named kNamed[] = {
     {"align_tensors", "named dimensions are not offered"},
+    {"align_to", "named dimensions are not offered"},
+    {"align_as", "named dimensions are not offered"},
+    {"range", "its number of steps can overflow; it is deprecated: use arange"},
+    {"from_file", "it creates and maps files by name: read the file and use fromTypedArray"},
+    {"rrelu_with_noise", "it writes the noise without a look at its size: use rrelu"},
+    {"rrelu_with_noise_", "it writes the noise without a look at its size: use rrelu_"},
+    {"rrelu_with_noise_functional", "it writes the noise without a look at its size: use rrelu"},
+    {"histogramdd", "a list of bins of the wrong length ends the process in libtorch 1.13: use histogram"},
     {"set", "it puts a tensor on any part of another's memory: use view or as_strided"},
     {"set_", "it puts a tensor on any part of another's memory: use view or as_strided"},
     {"embedding_bag", "its indices and offsets are not checked: use embedding and a sum"},

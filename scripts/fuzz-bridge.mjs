@@ -9,7 +9,7 @@
  * a limit on their memory, as the allocator has, so that a call that wants all of it fails instead.
  */
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -19,6 +19,12 @@ const CHILD = fileURLToPath(new URL("fuzz/calls.mjs", import.meta.url));
 
 /** Calls of one process; what a crash loses is made up by the next one. */
 const BATCH = 5000;
+
+/** The allocator looks whether a kernel wrote past the end of a tensor, which would crash at some later call or never. */
+const ENVIRONMENT = { ...process.env, TESSERA_CHECK_MEMORY: "1" };
+
+/** Seconds that a child may take to load libtorch on a busy machine. */
+const START = 120;
 
 /** Kilobytes of data a child may have: an allocation beyond it fails. */
 const MEMORY = 6_000_000;
@@ -52,7 +58,7 @@ function command(first, last, log, ...flags) {
 function logged(log) {
   try {
     const [call, ...name] = readFileSync(log, "latin1").trim().split(" ");
-    return { call: Number(call), operator: name.join(" ") };
+    return call ? { call: Number(call), operator: name.join(" ") } : null;
   } catch {
     return null;
   }
@@ -61,7 +67,8 @@ function logged(log) {
 /** One child; settles with where it came to an end before its time, or null. */
 function runChild(first, last, log) {
   return new Promise((settle) => {
-    const child = spawn(...command(first, last, log), { stdio: ["ignore", "pipe", "pipe"] });
+    writeFileSync(log, "");
+    const child = spawn(...command(first, last, log), { stdio: ["ignore", "pipe", "pipe"], cwd: folder, env: ENVIRONMENT });
     let [stdout, stderr, slow] = ["", "", false];
     child.stdout.on("data", (chunk) => {
       stdout += chunk;
@@ -73,7 +80,7 @@ function runChild(first, last, log) {
     const watch = setInterval(() => {
       const at = logged(log)?.call ?? -1;
       if (at !== seen) [seen, since] = [at, Date.now()];
-      else if (Date.now() - since > Number(options.seconds) * 1000) {
+      else if (Date.now() - since > (at < 0 ? START : Number(options.seconds)) * 1000) {
         slow = true;
         child.kill("SIGKILL");
       }
@@ -108,7 +115,7 @@ try {
   if (options.only !== undefined) {
     const only = Number(options.only);
     const [program, args] = command(only, only + 1, join(folder, "log"), "--show");
-    const done = spawnSync(program, args, { stdio: "inherit" });
+    const done = spawnSync(program, args, { stdio: "inherit", cwd: folder, env: ENVIRONMENT });
     process.stdout.write(`${done.signal ?? `exit ${done.status}`}\n`);
     process.exitCode = done.status === 0 ? 0 : 1;
   } else {
