@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { memoryStats, rand, tensor, tidy, zeros } from "../torch/index.js";
@@ -18,6 +20,12 @@ const grey = blank(12, 12, [100, 100, 100]);
 const pixel = ({ width, data }: { width: number; data: Uint8Array }, x: number, y: number): number[] => [
   ...data.subarray((y * width + x) * 3, (y * width + x) * 3 + 3),
 ];
+
+/** What other tests left outside of scopes would otherwise be collected between two counts of handles. */
+function collectGarbage(): void {
+  setFlagsFromString("--expose-gc");
+  (runInNewContext("gc") as () => void)();
+}
 
 describe("patches", () => {
   it("a mask covers exactly the masked patches", () => {
@@ -87,6 +95,7 @@ describe("the pictures of a method", () => {
     tidy(() => {
       const original = rand([3, 1, 28, 28]);
       const mask = rand([3, 7, 7]).lt(0.5);
+      collectGarbage();
       const before = memoryStats().handles;
       const picture = reconstructionGrid({ original, mask, reconstruction: original, samples: 2 });
       expect([picture.width, picture.height]).toEqual([6 + 3 * 146, 6 + 24 + 2 * 146]);
@@ -102,6 +111,7 @@ describe("the pictures of a method", () => {
     tidy(() => {
       const image = rand([2, 3, 32, 32]);
       const attention = rand([2, 3, 64]);
+      collectGarbage();
       const before = memoryStats().handles;
       expect(attentionGrid({ image, attention }).width).toBe(6 + 5 * 134);
       expect(attentionGrid({ image, attention, mean: false, mass: 0.6, samples: 1 }).width).toBe(6 + 4 * 134);
