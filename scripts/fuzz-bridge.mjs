@@ -57,8 +57,8 @@ function command(first, last, log, ...flags) {
 
 function logged(log) {
   try {
-    const [call, ...name] = readFileSync(log, "latin1").trim().split(" ");
-    return call ? { call: Number(call), operator: name.join(" ") } : null;
+    const [call, returned, threw, ...name] = readFileSync(log, "latin1").trim().split(" ");
+    return call ? { call: Number(call), returned: Number(returned), threw: Number(threw), operator: name.join(" ") } : null;
   } catch {
     return null;
   }
@@ -87,12 +87,11 @@ function runChild(first, last, log) {
     }, 500);
     child.on("close", (status, signal) => {
       clearInterval(watch);
-      if (status === 0) {
-        const counts = JSON.parse(stdout.slice(stdout.lastIndexOf("{"))); // a kernel's library may have printed before
-        total.returned += counts.returned;
-        total.threw += counts.threw;
-        settle(null);
-      } else settle({ ...(logged(log) ?? { call: first, operator: "(start)" }), slow, how: signal ?? `exit ${status}`, stderr });
+      const at = logged(log) ?? { call: first, returned: 0, threw: 0, operator: "(start)" };
+      const { returned, threw } = status === 0 ? JSON.parse(stdout.slice(stdout.lastIndexOf("{"))) : at; // a library may have printed
+      total.returned += returned;
+      total.threw += threw;
+      settle(status === 0 ? null : { call: at.call, operator: at.operator, slow, how: signal ?? `exit ${status}`, stderr });
     });
   });
 }

@@ -1,6 +1,6 @@
 /**
- * The child of fuzz-bridge.mjs: makes calls FIRST to LAST - 1 of a seed in this process. Before each call its number and operator go to
- * the log file, so that the parent knows what ended the process. It talks to the bridge itself, below the checks of TypeScript.
+ * The child of fuzz-bridge.mjs: makes calls FIRST to LAST - 1 of a seed in this process. Before each call its number, the counts so
+ * far and the operator go to the log file, so that the parent knows what ended the process. It talks to the bridge itself, below the checks of TypeScript.
  *
  *   node calls.mjs SEED FIRST LAST LOG [--show]
  */
@@ -76,10 +76,11 @@ const doors = Object.entries({
   setGradEnabled: 1,
 });
 
+const counts = { returned: 0, threw: 0 };
 const line = Buffer.alloc(96, 0x20);
 function note(call, what) {
   line.fill(0x20);
-  line.write(`${call} ${what}`.slice(0, 95), "latin1");
+  line.write(`${call} ${counts.returned} ${counts.threw} ${what}`.slice(0, 95), "latin1");
   writeSync(log, line, 0, 96, 0);
 }
 
@@ -158,7 +159,6 @@ function inspectable(args) {
   );
 }
 
-const counts = { returned: 0, threw: 0 };
 for (let call = first; call < last; ++call) {
   const random = randomOf(seed, call);
   const depth = native.scopeBegin();
