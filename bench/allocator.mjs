@@ -4,7 +4,7 @@
  *
  *   [LIBTORCH=/usr] node bench/allocator.mjs [--steps 5]
  *
- * Seen with --steps 4 on 2 cores of an Intel Xeon with AVX-512, Node 20.20, 24 GB (least of the steps; the machine was not quite idle):
+ * Seen with --steps 4 on 2 cores of an AMD EPYC with AVX-512, Node 20.20, 24 GB (least of the steps; the machine was not quite idle):
  *
  *                                  libtorch 2.13.0                   libtorch 1.13.0 (Debian)
  *                                  ms    faults a step   RSS MiB     ms    faults a step   RSS MiB

@@ -7,7 +7,7 @@
  * Nanoseconds an operation, the least and the median of 1,000 repeats of 200. Scopes end every 100 operations, as a layer's would; making
  * and freeing handles is part of the cost, in Python too.
  *
- * Seen on one core of an Intel Xeon with AVX-512, Node 20.20 (least, in ns; the machine was not quite idle):
+ * Seen on one core of an AMD EPYC with AVX-512, Node 20.20 (least, in ns; the machine was not quite idle):
  *
  *                           libtorch 2.13.0   Python, the same   libtorch 1.13.0
  *   x.add_(1)                          1913               2490              2078

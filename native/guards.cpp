@@ -3,6 +3,7 @@
 #include "bridge.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace tessera {
 
@@ -93,6 +94,36 @@ void fewResults(const std::vector<ArgumentSpec>& specs, const std::vector<c10::I
     if (longest / each > most) wrong(specs[0], "would be cut into more than a million tensors");
 }
 
+// upsample_*(self, output_size, ..., scales): positions are computed by the scales and read without a look at the input's end.
+void scalesThatFit(const std::vector<ArgumentSpec>& specs, const std::vector<c10::IValue>& stack) {
+    if (specs.size() < 2 || specs[1].name != "output_size" || !stack[1].isIntList()) return;
+    const auto output = stack[1].toIntVector();
+    const at::Tensor& input = stack[0].toTensor();
+    const auto spatial = static_cast<int64_t>(output.size());
+    if (input.dim() < spatial) wrong(specs[0], "has too few dimensions");
+    size_t axis = 0;
+    for (size_t i = 2; i < specs.size(); ++i) {
+        if (specs[i].name.rfind("scales", 0) != 0) continue;
+        if (axis < output.size() && stack[i].isDouble()) {
+            const auto size = input.size(input.dim() - spatial + static_cast<int64_t>(axis));
+            if (std::floor(static_cast<double>(size) * stack[i].toDouble()) != static_cast<double>(output[axis]))
+                wrong(specs[i], "does not lead from " + std::to_string(size) + " to " + std::to_string(output[axis]));
+        }
+        ++axis;
+    }
+}
+
+// resize: a size of 0 among the others keeps 1.13 from looking at them.
+void soundSizes(const std::vector<ArgumentSpec>& specs, const std::vector<c10::IValue>& stack) {
+    if (!stack[1].isIntList()) return;
+    double elements = 1;
+    for (int64_t size : stack[1].toIntVector()) {
+        if (size < 0) wrong(specs[1], "must not be negative");
+        elements *= static_cast<double>(std::max<int64_t>(size, 1));
+    }
+    if (elements > 4e18) wrong(specs[1], "asks for more elements than can be counted");
+}
+
 // repeat_interleave adds up how often each element is wanted, and the sum must not overflow.
 void fewRepeats(const std::vector<ArgumentSpec>& specs, const std::vector<c10::IValue>& stack) {
     constexpr int64_t most = INT32_MAX;
@@ -148,6 +179,8 @@ Guard guardOf(const std::string& full) {
     if (name == "pixel_shuffle" || name == "pixel_unshuffle") return smallFactor;
     for (const char* each : kCuts)
         if (name == each) return fewResults;
+    if (name.rfind("upsample_", 0) == 0 || name.rfind("_upsample_", 0) == 0) return scalesThatFit;
+    if (name == "resize" || name == "resize_") return soundSizes;
     if (name == "repeat_interleave") return fewRepeats;
     if (name == "lstm" || name == "gru" || name == "rnn_tanh" || name == "rnn_relu") return recurrent;
     if (name.back() == '_') name.pop_back();

@@ -402,7 +402,12 @@ std::string describe(napi_env env, napi_value value) {
             std::snprintf(buffer, sizeof buffer, "%.10g", d);
             return buffer;
         }
-        case napi_bigint: return "a bigint";
+        case napi_bigint: {
+            int64_t i;
+            bool lossless = false;
+            check(napi_get_value_bigint_int64(env, value, &i, &lossless));
+            return lossless ? std::to_string(i) + "n" : "a bigint beyond 64 bits";
+        }
         case napi_string: {
             std::string text = utf8(env, value);
             return "\"" + (text.size() > 40 ? text.substr(0, 40) + "..." : text) + "\"";
