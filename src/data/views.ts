@@ -105,14 +105,22 @@ export function mocoViews(
   return plan(options, [{ name: "global", size: square(size), crops: [distort(crop, 1, 0), distort(crop, 0.1, 0.2)] }]);
 }
 
-/** One crop and a flip, no change of colour, as view "image": MAE's and most masked methods'. Defaults: 224 px, scale [0.2, 1], bicubic. */
+/**
+ * One crop and a flip, no change of colour, as view "image": MAE's and most masked methods'. Defaults: 224 px, scale [0.2, 1], ratio
+ * [3/4, 4/3], bicubic, flip 0.5.
+ */
 export function plainViews(
-  options: PlanOptions & { size?: number | Size; scale?: Range; interpolation?: Interpolation } = {},
+  options: PlanOptions & {
+    size?: number | Size;
+    scale?: Range;
+    ratio?: Range;
+    interpolation?: Interpolation;
+    flip?: number;
+  } = {},
 ): ViewPlan {
-  const { size = 224, scale = [0.2, 1], interpolation = "bicubic" } = options;
-  return plan(options, [
-    { name: "image", size: square(size), crops: [[randomResizedCrop({ scale, interpolation }), horizontalFlip()]] },
-  ]);
+  const { size = 224, scale = [0.2, 1], ratio = [3 / 4, 4 / 3], interpolation = "bicubic", flip = 0.5 } = options;
+  const crop = [randomResizedCrop({ scale, ratio, interpolation }), ...(flip > 0 ? [horizontalFlip({ p: flip })] : [])];
+  return plan(options, [{ name: "image", size: square(size), crops: [crop] }]);
 }
 
 /**

@@ -6,4 +6,5 @@ export { UnknownMethodError } from "./errors.js";
 export * from "./method.js";
 export { Mst, type MstOptions, mst, mstOptions } from "./mst.js";
 export { type MultiCropOptions, multiCropOptions, multiCropViews } from "./multi-crop.js";
+export { type PlainCropOptions, plainCropOptions, plainCropViews } from "./plain-crop.js";
 export { type MethodOptions, type MethodSection, methodNamed, methods, registerMethod } from "./registry.js";

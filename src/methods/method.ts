@@ -67,6 +67,40 @@ export interface MethodContext {
   encoder(options?: { dropPath?: boolean }): Encoder;
   /** Channels and normalisation of the data. */
   data: { channels: 1 | 3; mean: readonly number[]; std: readonly number[] };
+  /** The run's seed: for choices that are a pure function of (seed, epoch, sample). */
+  seed: number;
+}
+
+export type BackboneName = "vit" | "swin";
+
+/** What a method may ask of a recipe's encoder before it is made. */
+export interface BackboneFacts {
+  name: BackboneName;
+  /** Rows and columns of the final grid of patches, at the size the recipe trains with. */
+  grid: readonly [rows: number, columns: number];
+  /** Channels of its features. */
+  width: number;
+  /** Number of levels: blocks of a ViT, stages of a Swin. */
+  depth: number;
+  classToken: boolean;
+}
+
+/** Recipe sections in which a method's paper differs from the library's defaults; they count for keys that the recipe does not give. */
+export interface MethodDefaults {
+  /** By backbone. */
+  model?: { readonly [Name in BackboneName]?: Readonly<Record<string, unknown>> };
+  /** Counts only when the recipe names no other optimiser. */
+  optimizer?: Readonly<Record<string, unknown>>;
+  train?: Readonly<Record<string, unknown>>;
+  knn?: Readonly<Record<string, unknown>>;
+}
+
+/** An option that does not fit the rest of the recipe. */
+export interface MethodIssue {
+  /** The option, below the recipe's `method`: `segments.size`. */
+  path: string;
+  /** Goes on after the path: `is 3; expected a divisor of the 7x7 grid of patches`. */
+  message: string;
 }
 
 /** A method under its name in recipes. */
@@ -74,6 +108,11 @@ export interface MethodDefinition<Options = unknown> {
   readonly name: string;
   /** Checks the `method` section of a recipe (without its `name`) and fills the defaults. */
   readonly options: z.ZodType<Options>;
+  /** The backbones it works over; others are refused. Default: Vision Transformers only. */
+  readonly backbones?: readonly BackboneName[];
+  defaults?(options: Options): MethodDefaults;
+  /** What of the options does not fit the encoder. */
+  check?(options: Options, backbone: BackboneFacts): MethodIssue[];
   create(options: Options, context: MethodContext): Method;
 }
 
@@ -81,6 +120,9 @@ export interface MethodDefinition<Options = unknown> {
 export function defineMethod<Schema extends z.ZodType>(definition: {
   name: string;
   options: Schema;
+  backbones?: readonly BackboneName[];
+  defaults?(options: z.output<Schema>): MethodDefaults;
+  check?(options: z.output<Schema>, backbone: BackboneFacts): MethodIssue[];
   create(options: z.output<Schema>, context: MethodContext): Method;
 }): MethodDefinition<z.output<Schema>> {
   return definition as MethodDefinition<z.output<Schema>>;

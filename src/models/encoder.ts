@@ -16,11 +16,11 @@ export interface EncodeOptions {
   mask?: TokenMask | undefined;
   /** Encode only these patches of each image: int64 [B, n], row-major patch numbers. */
   subset?: Tensor | undefined;
-  /** Blocks whose outputs are wanted, counted from 0 (negative from the end). They come as they leave the block, without the final norm. */
+  /** Levels whose outputs are wanted, counted from 0 (negative from the end). They come as they leave the block, without the final norm. */
   levels?: readonly number[] | undefined;
   /** The last block's attention of the class token is wanted. */
   attention?: boolean | undefined;
-  /** Only the class token is wanted: the last block is computed for it alone. Default false. */
+  /** Only `feature` is wanted: where that is a class token, the last block is computed for it alone. Default false. */
   classOnly?: boolean | undefined;
 }
 
@@ -31,12 +31,18 @@ export interface Encoded {
   feature: Tensor;
   /** Patch tokens after the final norm [B, n, C]; null with classOnly. */
   patches: Tensor | null;
-  /** The wanted levels, [B, 1 + n, C] each. */
+  /** The wanted levels, [B, 1 + n, C] each; n and C are the level's own. */
   levels: Tensor[];
   /** Attention of the class token in the last block [B, heads, 1 + n], its own weight first; null unless wanted. */
   attention: Tensor | null;
   /** Rows and columns of patches of the input. */
   grid: Grid;
+}
+
+/** What comes out of one level of a backbone. */
+export interface LevelShape {
+  width: number;
+  stride: number;
 }
 
 /** A backbone. */
@@ -49,8 +55,10 @@ export interface Encoder extends Module {
   readonly channels: number;
   /** 1 when a class token comes before the patches, else 0. */
   readonly prefix: number;
-  /** Number of blocks. */
+  /** Number of levels: blocks of a ViT. */
   readonly depth: number;
+  /** Channels of each level, and the pixels of the input behind one of its tokens, per side. */
+  readonly levelShapes: readonly LevelShape[];
   forward(images: Tensor, options?: EncodeOptions): Encoded;
   /** Copies weights in by timm's names. */
   loadWeights(weights: ReadonlyMap<string, Tensor>): void;

@@ -2,7 +2,7 @@
 import { buffer, Conv2d, LayerNorm, Module, parameter, ShapeError } from "../nn/index.js";
 import { cat, empty, type Tensor, tidy, where, zeros } from "../torch/index.js";
 import { Block, withClassToken } from "./block.js";
-import type { Encoded, EncodeOptions, Encoder } from "./encoder.js";
+import type { Encoded, EncodeOptions, Encoder, LevelShape } from "./encoder.js";
 import { type Grid, type PositionResize, resizePositions, type SinCosOptions, sinCosPositions } from "./position.js";
 import { initVit, type VitInit } from "./vit-init.js";
 
@@ -142,6 +142,11 @@ export class VisionTransformer extends Module implements Encoder {
     );
     this.norm = new LayerNorm(width);
     initVit(this, init);
+  }
+
+  /** All blocks give tokens of one width, on one grid. */
+  get levelShapes(): LevelShape[] {
+    return this.blocks.map(() => ({ width: this.width, stride: this.stride }));
   }
 
   /** Rows and columns of patches for images of this size. */

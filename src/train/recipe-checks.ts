@@ -1,5 +1,6 @@
 // What no section can see by itself: whether the sections fit together.
 import { parseSpec } from "../data/index.js";
+import { methodNamed } from "../methods/index.js";
 import { colourKeys, fillData, fillModel, findCrops, shorterSide, valueAt } from "./recipe-defaults.js";
 import { type ConfigIssue, problem, show } from "./recipe-issues.js";
 import type { Parts } from "./recipe-types.js";
@@ -12,6 +13,7 @@ export function crossChecks(parts: Parts, method: unknown): ConfigIssue[] {
   return [
     ...data,
     ...checkModel(parts),
+    ...checkMethod(parts),
     ...checkOptimizer(parts),
     ...checkKnn(parts, data.length === 0),
     ...checkColour(parts, method, data.length === 0),
@@ -81,6 +83,24 @@ function checkModel({ data, model, method, train }: Parts): ConfigIssue[] {
     issues.push(problem("train.batchSize", train.batchSize, `at least 2, because method.${norm} is on`));
   }
   return issues;
+}
+
+/** What the method says of the encoder. */
+function checkMethod({ model, method }: Parts): ConfigIssue[] {
+  if (!model || !method) return [];
+  const { name, ...options } = method;
+  const { backbones = ["vit"], check } = methodNamed(name);
+  if (!backbones.includes(model.name)) {
+    const known = backbones.map(show).join(" or ");
+    return [problem("model.name", model.name, `${known}, because that is what the method "${name}" works over`)];
+  }
+  const { width, depth, imageSize } = fillModel(model, findCrops(method)?.values.globalSize);
+  const [height, columns] = typeof imageSize === "number" ? [imageSize, imageSize] : imageSize;
+  const grid = [height / model.patchSize, columns / model.patchSize] as const;
+  // A grid of broken patches is told of by itself.
+  if (!check || !grid.every(Number.isInteger)) return [];
+  const facts = { name: model.name, grid, width, depth, classToken: model.classToken };
+  return check(options, facts).map(({ path, message }) => issue(`method.${path}`, message));
 }
 
 /** The path of an option that turns batch norm on, if any. */

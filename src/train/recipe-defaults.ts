@@ -1,7 +1,9 @@
 // Defaults that follow from other sections: from the dataset its channels and normalisation, from the method's crops the image size,
-// from the length of the run its warm-up.
+// from the method's paper its model and optimiser, from the length of the run its warm-up.
 import { type Normalization, parseSpec } from "../data/index.js";
+import { type BackboneName, methodNamed } from "../methods/index.js";
 import { vitSizes } from "../models/index.js";
+import { isRecord } from "./recipe-issues.js";
 import type { Channels, DataRecipe, ModelRecipe, OptimizerRecipe, Parts, Recipe } from "./recipe-types.js";
 
 /** Per-channel mean and standard deviation of the training images, scaled to 0..1. */
@@ -27,6 +29,35 @@ function spread(values: readonly number[], channels: Channels): number[] {
   if (values.length === channels) return [...values];
   if (channels === 3) return [values[0]!, values[0]!, values[0]!];
   return [Number((values.reduce((sum, value) => sum + value, 0) / values.length).toFixed(4))];
+}
+
+/** A recipe as it was given, with its method's own defaults for the keys that it leaves out. */
+export function withMethodDefaults(
+  input: Readonly<Record<string, unknown>>,
+  method: NonNullable<Parts["method"]>,
+): Record<string, unknown> {
+  const { name, ...options } = method;
+  const defaults = methodNamed(name).defaults?.(options);
+  if (!defaults) return { ...input };
+  const backbone = (valueAt(input, ["model", "name"]) ?? "vit") as BackboneName;
+  const optimizer = valueAt(input, ["optimizer", "name"]);
+  const usual = defaults.optimizer?.name ?? "adamw";
+  return {
+    ...input,
+    model: under(defaults.model?.[backbone], input.model),
+    optimizer: under(optimizer === undefined || optimizer === usual ? defaults.optimizer : undefined, input.optimizer),
+    train: under(defaults.train, input.train),
+    knn: under(defaults.knn, input.knn),
+  };
+}
+
+/** What was given, over defaults: key by key, to any depth. */
+function under(defaults: unknown, given: unknown): unknown {
+  if (given === undefined) return defaults;
+  if (!isRecord(defaults) || !isRecord(given)) return given;
+  const merged: Record<string, unknown> = { ...defaults };
+  for (const [key, value] of Object.entries(given)) merged[key] = under(defaults[key], value);
+  return merged;
 }
 
 /** All but the size of evaluations, which is the model's. */

@@ -206,3 +206,7 @@ export function pathsOf(schema: z.ZodType, prefix = ""): string[] {
   if (!shape) return prefix ? [prefix] : [];
   return Object.entries(shape).flatMap(([key, inner]) => pathsOf(inner, prefix ? `${prefix}.${key}` : key));
 }
+
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,5 +1,7 @@
 // The recipe's schema: defaults, problems told all at once, what a resume may change.
-import { describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { z } from "zod";
+import { defineMethod, methodNamed, methods, registerMethod } from "../methods/index.js";
 import { VisionTransformer } from "../models/index.js";
 import { ConfigError, differingKeys, peakLearningRate, type Recipe, resolveRecipe } from "./recipe.js";
 
@@ -150,6 +152,73 @@ describe("defaults", () => {
     const input = structuredClone(least);
     resolveRecipe(input);
     expect(input).toEqual(least);
+  });
+});
+
+describe("what a method says of the other sections", () => {
+  beforeAll(() =>
+    registerMethod(
+      defineMethod({
+        name: "particular",
+        options: z.strictObject({
+          side: z.int().default(2),
+          crops: z.strictObject({ globalSize: z.int().default(32) }).prefault({}),
+        }),
+        defaults: ({ side }) => ({
+          model: { vit: { positions: "sin-cos", classToken: false, patchSize: side, sinCos: { temperature: 100 } } },
+          optimizer: { lr: 1.5e-3, betas: [0.9, 0.95], weightDecay: 0.05, clip: { kind: "global" } },
+          train: { batchSize: 128 },
+          knn: { k: [10] },
+        }),
+        check: ({ side }, { grid, width, depth, classToken }) =>
+          grid[0] % side === 0 ? [] : [{ path: "side", message: `is ${side} on ${[grid, width, depth, classToken]}` }],
+        create: () => methodNamed("dino").create({}, undefined as never),
+      }),
+    ),
+  );
+  afterAll(() => {
+    delete methods.particular;
+  });
+  const recipe = (sections: object = {}, options: object = {}) => ({
+    data: { train: "fashion-mnist" },
+    method: { name: "particular", ...options },
+    ...sections,
+  });
+
+  it("gives its defaults to the keys that the recipe leaves out", () => {
+    expect(resolveRecipe(recipe())).toMatchObject({
+      model: { positions: "sin-cos", classToken: false, patchSize: 2, imageSize: 32 },
+      optimizer: { name: "adamw", lr: 1.5e-3, betas: [0.9, 0.95], weightDecay: 0.05, clip: { kind: "global", maxNorm: 3 } },
+      train: { batchSize: 128, epochs: 100 },
+      knn: { k: [10], readout: "mean" },
+    });
+    const given = resolveRecipe(
+      recipe({
+        model: { positions: undefined, patchSize: 4, sinCos: { order: "column-row" } },
+        optimizer: { weightDecay: { from: 0, to: 1 }, clip: { maxNorm: 1 } },
+        knn: { k: [5] },
+      }),
+    );
+    expect(given).toMatchObject({
+      model: { positions: "sin-cos", patchSize: 4, sinCos: { order: "column-row", temperature: 100 } },
+      optimizer: { lr: 1.5e-3, weightDecay: { from: 0, to: 1 }, clip: { kind: "global", maxNorm: 1 } },
+      knn: { k: [5] },
+    });
+    expect(resolveRecipe(given)).toEqual(given);
+  });
+
+  it("keeps its optimiser's values to itself when the recipe names another", () => {
+    const { optimizer } = resolveRecipe(recipe({ optimizer: { name: "sgd" } }));
+    expect(optimizer).toMatchObject({ name: "sgd", lr: 0.03, weightDecay: 1e-4, clip: { kind: "per-tensor" } });
+    expect(resolveRecipe(recipe({ optimizer: { name: "adamw" } })).optimizer.lr).toBe(1.5e-3);
+  });
+
+  it("refuses what does not fit, beside all other problems", () => {
+    expect(issuesOf(recipe({ model: { patchSize: 8 }, train: { epochs: 0 } }, { side: 3 }))).toEqual([
+      "train.epochs is 0; expected more than 0",
+      "method.side is 3 on 4,4,384,12,false",
+    ]);
+    expect(issuesOf(recipe({ model: 3 }))).toEqual(["model is 3; expected an object"]);
   });
 });
 

@@ -2,8 +2,17 @@
 // it, reports all problems at once, and fills in the defaults, so that what a run was made with can be read off its recipe.json.
 import { methodNamed } from "../methods/index.js";
 import { crossChecks } from "./recipe-checks.js";
-import { fillData, fillKnn, fillModel, fillOptimizer, findCrops, shorterSide, withoutColour } from "./recipe-defaults.js";
-import { ConfigError, type ConfigIssue, issuesOf, pathsOf, problem, unknownKey } from "./recipe-issues.js";
+import {
+  fillData,
+  fillKnn,
+  fillModel,
+  fillOptimizer,
+  findCrops,
+  shorterSide,
+  withMethodDefaults,
+  withoutColour,
+} from "./recipe-defaults.js";
+import { ConfigError, type ConfigIssue, isRecord, issuesOf, pathsOf, problem, unknownKey } from "./recipe-issues.js";
 import { aliases, recipeSchema, recipeSections } from "./recipe-schema.js";
 import type { DataRecipe, MethodRecipe, Parts, Recipe, RecipeInput } from "./recipe-types.js";
 
@@ -28,25 +37,25 @@ export function resolveRecipe(input: unknown): Recipe {
   for (const key of Object.keys(input)) {
     if (!sections.includes(key)) issues.push(unknownKey([], key, sections, { aliases, elsewhere }));
   }
-  const read = <Name extends keyof typeof recipeSections>(name: Name) => {
+  let given: Record<string, unknown> = input;
+  const read = <Name extends keyof typeof recipeSections>(name: Name, found = issues) => {
     const schema = recipeSections[name];
-    const result = schema.safeParse(input[name]);
-    if (!result.success) issues.push(...issuesOf(result.error, schema, input[name], { prefix: [name], aliases, elsewhere }));
+    const result = schema.safeParse(given[name]);
+    if (!result.success) found.push(...issuesOf(result.error, schema, given[name], { prefix: [name], aliases, elsewhere }));
     return result.data as ReturnType<(typeof recipeSections)[Name]["parse"]> | undefined;
   };
+  // Read first, because the others' defaults depend on it; told of in its place.
+  const ofMethod: ConfigIssue[] = [];
+  const method = readMethod(input.method, read("method", ofMethod), ofMethod);
+  if (method) given = withMethodDefaults(input, method);
   const name = read("name");
   const checkpoint = read("checkpoint");
   const pictures = read("pictures");
-  const parts: Parts = {
-    data: read("data"),
-    model: read("model"),
-    method: readMethod(input.method, read("method"), issues),
-    optimizer: read("optimizer"),
-    train: read("train"),
-    knn: read("knn"),
-  };
+  const parts: Parts = { data: read("data"), model: read("model"), method };
+  issues.push(...ofMethod);
+  Object.assign(parts, { optimizer: read("optimizer"), train: read("train"), knn: read("knn") } satisfies Parts);
   issues.push(...crossChecks(parts, input.method));
-  const { data, model, method, optimizer, train, knn } = parts;
+  const { data, model, optimizer, train, knn } = parts;
   if (issues.length > 0 || !data || !model || !method || !optimizer || !train || !knn || !checkpoint || !pictures) {
     throw new ConfigError(issues);
   }
@@ -136,8 +145,4 @@ function leaves(value: unknown, path = "", found = new Map<string, string>()): M
     for (const [key, inner] of Object.entries(value)) leaves(inner, path ? `${path}.${key}` : key, found);
   } else if (value !== undefined) found.set(path, JSON.stringify(value));
   return found;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

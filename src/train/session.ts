@@ -26,6 +26,7 @@ export function createMethod(recipe: Recipe): Method {
   return methodNamed(name).create(options, {
     encoder: ({ dropPath = true } = {}) => createEncoder(recipe, dropPath ? {} : { dropPath: 0 }),
     data: recipe.data,
+    seed: recipe.train.seed,
   });
 }
 

@@ -15,6 +15,7 @@ export function context(config: VitConfig = tinyVit): MethodContext {
   return {
     encoder: ({ dropPath = true } = {}) => new VisionTransformer({ ...config, dropPath: dropPath ? (config.dropPath ?? 0) : 0 }),
     data: { channels, mean: Array(channels).fill(0.5), std: Array(channels).fill(0.25) },
+    seed: 0,
   };
 }
 
