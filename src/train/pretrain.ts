@@ -5,6 +5,7 @@ import { getNumThreads, readSafetensors, setNumThreads, tidy } from "../torch/in
 import { loadCheckpoint, newestCheckpoint, setAside } from "./checkpoint.js";
 import { RunError } from "./errors.js";
 import { exportEncoder } from "./export.js";
+import { lockRun } from "./lock.js";
 import { trainLoop } from "./loop.js";
 import { drawRun } from "./pictures.js";
 import { duration, type Reporter, silentReporter } from "./progress.js";
@@ -40,7 +41,7 @@ export interface RunSummary {
 
 /** Trains until the recipe's end, or until SIGINT or SIGTERM, which leave a checkpoint. */
 export async function pretrain(recipe: Recipe, options: PretrainOptions): Promise<RunSummary> {
-  const { out, resume = false, initFrom, reporter = silentReporter } = options;
+  const { out, resume = false, initFrom } = options;
   if (resume && initFrom)
     throw new RunError("a run is either resumed or started from weights: give --resume or --init-from, not both");
   const started = performance.now();
@@ -51,6 +52,18 @@ export async function pretrain(recipe: Recipe, options: PretrainOptions): Promis
   if (initFrom) initSession(session, initFrom);
   const record = { versions: versions(), ...(initFrom && { initFrom: resolve(initFrom) }), recipe };
   const folder = resume ? RunFolder.open(out) : RunFolder.create(out, record);
+  const unlock = lockRun(out);
+  try {
+    return await runIn(folder, session, options, started);
+  } finally {
+    unlock();
+  }
+}
+
+/** The run itself, once its folder is there and belongs to this process. */
+async function runIn(folder: RunFolder, session: Session, options: PretrainOptions, started: number): Promise<RunSummary> {
+  const { out, resume = false, reporter = silentReporter } = options;
+  const { recipe } = session;
   const startStep = resume ? resumeSession(session, folder, reporter) : 0;
   describe(session, folder, startStep, reporter);
 
