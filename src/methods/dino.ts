@@ -11,7 +11,8 @@ import { buffer, Module, type StateDict } from "../nn/index.js";
 import { Ema } from "../optim/index.js";
 import { cat, keep, noGrad, normalize, type Tensor, zeros } from "../torch/index.js";
 import { dinoLoss, meanEntropy, teacherDistribution } from "./dino-loss.js";
-import { defineMethod, type Method, type MethodContext, type Progress, type StepResult, type TrivialLevel } from "./method.js";
+import { type Contrasted, type Framework, globalCrops } from "./framework.js";
+import { defineMethod, type MethodContext, type Progress, type StepResult, type TrivialLevel } from "./method.js";
 import { multiCropOptions, multiCropViews } from "./multi-crop.js";
 
 /** Defaults are the reference code's (appendix C of the paper and its arguments), unless said. */
@@ -86,7 +87,7 @@ export interface Studied {
   global: Encoded;
 }
 
-export class Dino implements Method {
+export class Dino implements Framework {
   readonly name: string = "dino";
   readonly branch = "teacher";
   readonly decayRule = "no-bias-norm";
@@ -123,11 +124,21 @@ export class Dino implements Method {
     ];
   }
 
+  get online(): Encoder {
+    return this.student.backbone;
+  }
+
   step(batch: Batch, at: Progress): StepResult {
+    const { loss, terms, metrics } = this.contrast(batch, at);
+    return { loss, terms, ...(metrics ? { metrics } : {}) };
+  }
+
+  contrast(batch: Batch, at: Progress, wanted?: EncodeOptions): Contrasted {
     const taught = this.teach(batch, at);
-    const studied = this.study(batch);
+    const studied = this.study(batch, { global: { classOnly: true, ...wanted } });
     const ce = this.loss(taught, studied);
-    return { loss: ce, terms: { ce }, ...(at.report ? { metrics: this.metrics(taught, studied, ce) } : {}) };
+    const metrics = at.report ? { metrics: this.metrics(taught, studied, ce) } : {};
+    return { loss: ce, terms: { ce }, ...metrics, images: globalCrops(batch), encoded: studied.global };
   }
 
   /** The teacher's pass over the global crops; its raw logits are noted for the centre. */
@@ -198,11 +209,6 @@ export class Dino implements Method {
   state(): StateDict {
     return new Map([...this.student.stateDict("student"), ...this.teacher.stateDict("teacher"), ["center", this.center]]);
   }
-}
-
-/** The two global crops as one batch, [2 B, channels, H, W]. */
-export function globalCrops(batch: Batch): Tensor {
-  return batch.views.global!.flatten(0, 1);
 }
 
 /** tau_t in an epoch: linear over the warm-up epochs, then constant. */

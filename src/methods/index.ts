@@ -3,8 +3,19 @@ export { attentionGuidedMask, randomMask } from "./attention-mask.js";
 export { Dino, DinoNetwork, type DinoOptions, dino, dinoOptions, teacherTemperature } from "./dino.js";
 export { dinoLoss, meanEntropy, teacherDistribution } from "./dino-loss.js";
 export { UnknownMethodError } from "./errors.js";
+export { type Contrasted, type Framework, globalCrops } from "./framework.js";
+export { infoNce } from "./info-nce.js";
 export * from "./method.js";
+export { MocoNetwork, MocoV3, type MocoV3Options, mocoV3, mocoV3Options } from "./moco-v3.js";
 export { Mst, type MstOptions, mst, mstOptions } from "./mst.js";
-export { type MultiCropOptions, multiCropOptions, multiCropViews } from "./multi-crop.js";
+export {
+  type MultiCropOptions,
+  multiCropOptions,
+  multiCropViews,
+  type TwoCropOptions,
+  twoCropOptions,
+  twoCropViews,
+} from "./multi-crop.js";
 export { type PlainCropOptions, plainCropOptions, plainCropViews } from "./plain-crop.js";
 export { type MethodOptions, type MethodSection, methodNamed, methods, registerMethod } from "./registry.js";
+export { levelsOf, Repre, type RepreOptions, repre, repreOptions } from "./repre.js";

@@ -69,12 +69,14 @@ export interface MethodContext {
   data: { channels: 1 | 3; mean: readonly number[]; std: readonly number[] };
   /** The run's seed: for choices that are a pure function of (seed, epoch, sample). */
   seed: number;
+  /** Images of one forward pass. */
+  batchSize: number;
 }
 
 export type BackboneName = "vit" | "swin";
 
-/** What a method may ask of a recipe's encoder before it is made. */
-export interface BackboneFacts {
+/** What a method may ask of the rest of a recipe before anything is made. */
+export interface RecipeFacts {
   name: BackboneName;
   /** Rows and columns of the final grid of patches, at the size the recipe trains with. */
   grid: readonly [rows: number, columns: number];
@@ -83,6 +85,8 @@ export interface BackboneFacts {
   /** Number of levels: blocks of a ViT, stages of a Swin. */
   depth: number;
   classToken: boolean;
+  /** Images of one forward pass. */
+  batchSize: number;
 }
 
 /** Recipe sections in which a method's paper differs from the library's defaults; they count for keys that the recipe does not give. */
@@ -111,8 +115,8 @@ export interface MethodDefinition<Options = unknown> {
   /** The backbones it works over; others are refused. Default: Vision Transformers only. */
   readonly backbones?: readonly BackboneName[];
   defaults?(options: Options): MethodDefaults;
-  /** What of the options does not fit the encoder. */
-  check?(options: Options, backbone: BackboneFacts): MethodIssue[];
+  /** What of the options does not fit the rest of the recipe. */
+  check?(options: Options, facts: RecipeFacts): MethodIssue[];
   create(options: Options, context: MethodContext): Method;
 }
 
@@ -122,7 +126,7 @@ export function defineMethod<Schema extends z.ZodType>(definition: {
   options: Schema;
   backbones?: readonly BackboneName[];
   defaults?(options: z.output<Schema>): MethodDefaults;
-  check?(options: z.output<Schema>, backbone: BackboneFacts): MethodIssue[];
+  check?(options: z.output<Schema>, facts: RecipeFacts): MethodIssue[];
   create(options: z.output<Schema>, context: MethodContext): Method;
 }): MethodDefinition<z.output<Schema>> {
   return definition as MethodDefinition<z.output<Schema>>;

@@ -1,7 +1,7 @@
 // What a reader of MST wants to see: original, mask and reconstruction side by side, and the teacher's attention by head.
 import { type Batch, denormalise } from "../data/index.js";
 import { attentionGrid, type Picture, reconstructionGrid } from "../draw/index.js";
-import { globalCrops } from "./dino.js";
+import { globalCrops } from "./framework.js";
 import type { Mst } from "./mst.js";
 
 /** Pictures of the first global crop of each image of a batch. */

@@ -14,7 +14,8 @@ import { type Encoder, ImageDecoder } from "../models/index.js";
 import { init, Module, parameter, type StateDict } from "../nn/index.js";
 import { empty, l1Loss, noGrad, type Tensor } from "../torch/index.js";
 import { attentionGuidedMask, randomMask } from "./attention-mask.js";
-import { Dino, type DinoNetwork, dinoOptions, globalCrops } from "./dino.js";
+import { Dino, type DinoNetwork, dinoOptions } from "./dino.js";
+import { globalCrops } from "./framework.js";
 import { defineMethod, type Method, type MethodContext, type Progress, type StepResult, type TrivialLevel } from "./method.js";
 import { mstPictures } from "./mst-pictures.js";
 

@@ -4,7 +4,9 @@ import { nearest } from "../nearest.js";
 import { dino, type dinoOptions } from "./dino.js";
 import { UnknownMethodError } from "./errors.js";
 import type { MethodDefinition } from "./method.js";
+import { mocoV3, type mocoV3Options } from "./moco-v3.js";
 import { mst, type mstOptions } from "./mst.js";
+import { repre, type repreOptions } from "./repre.js";
 
 /**
  * The options a recipe may give each method. A project with a method of its own adds it to have `defineRecipe` check its options:
@@ -13,14 +15,16 @@ import { mst, type mstOptions } from "./mst.js";
  */
 export interface MethodOptions {
   dino: NonNullable<z.input<typeof dinoOptions>>;
+  "moco-v3": NonNullable<z.input<typeof mocoV3Options>>;
   mst: NonNullable<z.input<typeof mstOptions>>;
+  repre: NonNullable<z.input<typeof repreOptions>>;
 }
 
 /** The `method` section of a recipe: a name and that method's options. */
 export type MethodSection = { [Name in keyof MethodOptions]: { name: Name } & MethodOptions[Name] }[keyof MethodOptions];
 
 /** Every known method by name. */
-export const methods: Record<string, MethodDefinition> = { dino, mst };
+export const methods: Record<string, MethodDefinition> = { dino, "moco-v3": mocoV3, mst, repre };
 
 /**
  * The method of this name.

@@ -19,6 +19,7 @@ const prefixes = [
   "",
   "backbone.",
   "method.teacher.backbone.",
+  "method.online.backbone.",
   "teacher.backbone.",
   "teacher.module.backbone.",
   "module.base_encoder.",

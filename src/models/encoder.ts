@@ -14,6 +14,8 @@ export interface TokenMask {
 export interface EncodeOptions {
   /** Replace patches by a mask token. */
   mask?: TokenMask | undefined;
+  /** Patch tokens with positions, as this encoder's or another one's `embedPatches` gives them, instead of the images' own. */
+  embedded?: Tensor | undefined;
   /** Encode only these patches of each image: int64 [B, n], row-major patch numbers. */
   subset?: Tensor | undefined;
   /** Levels whose outputs are wanted, counted from 0 (negative from the end). They come as they leave the block, without the final norm. */
@@ -47,6 +49,8 @@ export interface LevelShape {
 
 /** A backbone. */
 export interface Encoder extends Module {
+  /** What makes tokens of pixels; `proj` is its convolution. */
+  readonly patchEmbed: Module & { readonly proj: Module };
   /** Channels of its features. */
   readonly width: number;
   /** Pixels of the input behind one patch token, per side. */

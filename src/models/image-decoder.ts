@@ -6,8 +6,9 @@
 //                   convolution to pixels
 //   sub-pixel       a 1x1 convolution, a 3x3 convolution, and a 3x3 convolution to all pixels of a patch at once, rearranged by pixel
 //                   shuffle (Shi et al., 2016). All its work is done on the grid of patches, which is several times cheaper.
-import { BatchNorm2d, Conv2d, ConvTranspose2d, Module, ReLU, Sequential } from "../nn/index.js";
+import { Conv2d, Module, Sequential } from "../nn/index.js";
 import { pixelShuffle, type Tensor } from "../torch/index.js";
+import { convStage, primeFactors, upStage } from "./decoder-stages.js";
 import type { Grid } from "./position.js";
 
 export interface ImageDecoderConfig {
@@ -27,12 +28,6 @@ export interface ImageDecoderConfig {
   batchNorm?: boolean;
 }
 
-function primeFactors(n: number): number[] {
-  const factors: number[] = [];
-  for (let p = 2; n > 1; p++) for (; n % p === 0; n /= p) factors.push(p);
-  return factors;
-}
-
 export class ImageDecoder extends Module {
   stem: Conv2d;
   stages: Sequential;
@@ -43,9 +38,8 @@ export class ImageDecoder extends Module {
     super();
     const { inFeatures, stride, channels, form = "deconvolution", width = 256, narrowest = 32, batchNorm = true } = config;
     this.stem = new Conv2d(inFeatures, width, 1);
-    const stage = (convolution: Module, out: number) => [convolution, ...(batchNorm ? [new BatchNorm2d(out)] : []), new ReLU()];
     if (form === "sub-pixel") {
-      this.stages = new Sequential(...stage(new Conv2d(width, width, 3, { padding: 1, bias: !batchNorm }), width));
+      this.stages = new Sequential(...convStage(width, width, batchNorm));
       this.pixels = new Conv2d(width, channels * stride ** 2, 3, { padding: 1 });
       this.#shuffle = stride;
       return;
@@ -54,10 +48,7 @@ export class ImageDecoder extends Module {
     let from = width;
     for (const factor of primeFactors(stride)) {
       const to = Math.max(narrowest, Math.round(from / 2));
-      // Kernel 4 for a factor of 2 overlaps its neighbours, which keeps the checkerboard away; other factors use their own size.
-      const geometry = factor === 2 ? { kernel: 4, stride: 2, padding: 1 } : { kernel: factor, stride: factor, padding: 0 };
-      const { kernel, ...rest } = geometry;
-      layers.push(...stage(new ConvTranspose2d(from, to, kernel, { ...rest, bias: !batchNorm }), to));
+      layers.push(...upStage(from, to, factor, batchNorm));
       from = to;
     }
     this.stages = new Sequential(...layers);

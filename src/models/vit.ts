@@ -2,7 +2,7 @@
 import { buffer, Conv2d, LayerNorm, Module, parameter, ShapeError } from "../nn/index.js";
 import { cat, empty, type Tensor, tidy, where, zeros } from "../torch/index.js";
 import { Block, withClassToken } from "./block.js";
-import type { Encoded, EncodeOptions, Encoder, LevelShape } from "./encoder.js";
+import type { Encoded, EncodeOptions, Encoder, LevelShape, TokenMask } from "./encoder.js";
 import { type Grid, type PositionResize, resizePositions, type SinCosOptions, sinCosPositions } from "./position.js";
 import { initVit, type VitInit } from "./vit-init.js";
 
@@ -167,15 +167,21 @@ export class VisionTransformer extends Module implements Encoder {
     return resizePositions(this.posEmbed, this.positionGrid, grid, this.prefix, this.config.interpolation);
   }
 
-  /** What goes into the first block: patch embedding, mask tokens, positions, the subset, the class token. [B, prefix + n, C] */
-  embed(images: Tensor, { mask, subset }: Pick<EncodeOptions, "mask" | "subset"> = {}): Tensor {
+  /** Patch embedding, mask tokens, positions: [B, N, C]. The same in two encoders that share a frozen projection and fixed positions. */
+  embedPatches(images: Tensor, { mask, positions }: { mask?: TokenMask | undefined; positions?: Tensor } = {}): Tensor {
     return tidy(() => {
-      const grid = this.gridOf(images);
-      const positions = this.positionsFor(grid);
       let patches = this.patchEmbed.call(images);
       // In the patch embedding's dtype, so that a mask token does not widen a half-precision sequence.
       if (mask) patches = where(mask.where.unsqueeze(-1), mask.token.to(patches.dtype), patches);
-      patches = patches.add(positions.slice(1, this.prefix));
+      return patches.add((positions ?? this.positionsFor(this.gridOf(images))).slice(1, this.prefix));
+    });
+  }
+
+  /** What goes into the first block: patch embedding, mask tokens, positions, the subset, the class token. [B, prefix + n, C] */
+  embed(images: Tensor, { mask, subset, embedded }: Pick<EncodeOptions, "mask" | "subset" | "embedded"> = {}): Tensor {
+    return tidy(() => {
+      const positions = this.positionsFor(this.gridOf(images));
+      let patches = embedded ?? this.embedPatches(images, { mask, positions });
       if (subset) {
         const [batch = 0, , width = 0] = patches.shape;
         patches = patches.gather(1, subset.unsqueeze(-1).expand([batch, subset.size(1), width]));

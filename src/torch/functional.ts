@@ -110,6 +110,11 @@ export function normalize(x: Tensor, { p = 2, dim = -1, eps = 1e-12 } = {}): Ten
   return x.div(x.norm({ p, dim, keepdim: true }).clamp({ min: eps }));
 }
 
+/** float16 and bfloat16 as float32, wider ones as they are: for sums and logarithms that half precision would spoil. */
+export function atLeastFloat32(x: Tensor): Tensor {
+  return x.dtype === "float16" || x.dtype === "bfloat16" ? x.float() : x;
+}
+
 export interface CrossEntropyOptions {
   reduction?: "none" | "mean" | "sum";
   ignoreIndex?: number;

@@ -35,6 +35,7 @@ function trained(seed: number, outFeatures = 8): { method: Method; optimizer: Ad
     encoder: () => new VisionTransformer(config),
     data: { channels: 1, mean: [0.5], std: [0.5] },
     seed: 0,
+    batchSize: 4,
   });
   const optimizer = new AdamW(decayGroups(method.trainable, "all"), { lr: 0.1 });
   tidy(() => {

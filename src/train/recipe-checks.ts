@@ -86,8 +86,8 @@ function checkModel({ data, model, method, train }: Parts): ConfigIssue[] {
 }
 
 /** What the method says of the encoder. */
-function checkMethod({ model, method }: Parts): ConfigIssue[] {
-  if (!model || !method) return [];
+function checkMethod({ model, method, train }: Parts): ConfigIssue[] {
+  if (!model || !method || !train) return [];
   const { name, ...options } = method;
   const { backbones = ["vit"], check } = methodNamed(name);
   if (!backbones.includes(model.name)) {
@@ -99,7 +99,7 @@ function checkMethod({ model, method }: Parts): ConfigIssue[] {
   const grid = [height / model.patchSize, columns / model.patchSize] as const;
   // A grid of broken patches is told of by itself.
   if (!check || !grid.every(Number.isInteger)) return [];
-  const facts = { name: model.name, grid, width, depth, classToken: model.classToken };
+  const facts = { name: model.name, grid, width, depth, classToken: model.classToken, batchSize: train.batchSize };
   return check(options, facts).map(({ path, message }) => issue(`method.${path}`, message));
 }
 

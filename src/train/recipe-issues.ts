@@ -49,10 +49,15 @@ function sentences(issue: RawIssue, schema: z.ZodType, input: unknown, options: 
   const { prefix = [] } = options;
   const path = join([...prefix, ...issue.path]);
   if (issue.code === "unrecognized_keys") {
-    const known = keysOf(at(schema, issue.path));
+    const known = keysOf(at(schema, issue.path, input));
     return issue.keys.map((key) => unknownKey([...prefix, ...issue.path], key, known, options));
   }
   const given = valueAt(input, issue.path);
+  if (issue.code === "invalid_union" && issue.errors.length === 0) {
+    const names = namesOf(rawAt(schema, issue.path.slice(0, -1), input), String(issue.path.at(-1)));
+    const near = typeof given === "string" ? nearest(given, names) : undefined;
+    return [problem(path, given, `one of ${names.map(show).join(", ")}${near ? `; did you mean "${near}"?` : ""}`)];
+  }
   if (issue.code === "invalid_union") {
     const inside = branchOf(issue);
     if (inside) {
@@ -161,6 +166,8 @@ interface Def {
   innerType?: z.ZodType;
   shape?: Record<string, z.ZodType>;
   options?: z.ZodType[];
+  discriminator?: string;
+  values?: unknown[];
   element?: z.ZodType;
   items?: z.ZodType[];
   in?: z.ZodType;
@@ -175,24 +182,39 @@ function bare(schema: z.ZodType): z.ZodType {
   return inner ? bare(inner) : schema;
 }
 
-function at(schema: z.ZodType, path: Path): z.ZodType | undefined {
-  let here: z.ZodType | undefined = bare(schema);
-  for (const key of path) {
-    if (!here) return undefined;
-    const { shape, items, element } = defOf(here.def.type === "union" ? objectOf(here) : here);
-    const next: z.ZodType | undefined = shape?.[String(key)] ?? items?.[Number(key)] ?? element;
-    here = next && bare(next);
-  }
-  return here && (here.def.type === "union" ? objectOf(here) : here);
+/** The schema of what stands at a path; of a union, the branch that the input is meant for. */
+function at(schema: z.ZodType, path: Path, input: unknown): z.ZodType | undefined {
+  const here = rawAt(schema, path, input);
+  return here && objectOf(here, valueAt(input, path));
 }
 
-/** The branch of a union that is an object. */
-function objectOf(union: z.ZodType): z.ZodType {
-  return (
-    defOf(union)
-      .options?.map(bare)
-      .find((option) => option.def.type === "object") ?? union
-  );
+/** The schema of what stands at a path, a union as a whole. */
+function rawAt(schema: z.ZodType, path: Path, input: unknown): z.ZodType | undefined {
+  let here = bare(schema);
+  for (const [i, key] of path.entries()) {
+    const { shape, items, element } = defOf(objectOf(here, valueAt(input, path.slice(0, i))));
+    const next = shape?.[String(key)] ?? items?.[Number(key)] ?? element;
+    if (!next) return undefined;
+    here = bare(next);
+  }
+  return here;
+}
+
+/** The names by which the branches of a union are told apart. */
+function namesOf(union: z.ZodType | undefined, discriminator: string): string[] {
+  const options = union ? (defOf(union).options ?? []) : [];
+  return options.flatMap((option) => (defOf(defOf(bare(option)).shape![discriminator]!).values ?? []).map(String));
+}
+
+/** The branch of a union that is an object: the one that the input names, where its branches are told apart by a name. */
+function objectOf(schema: z.ZodType, input: unknown): z.ZodType {
+  if (schema.def.type !== "union") return schema;
+  const { options = [], discriminator } = defOf(schema);
+  const objects = options.map(bare).filter((option) => option.def.type === "object");
+  const named =
+    discriminator &&
+    objects.find((option) => defOf(option).shape![discriminator]!.safeParse(valueAt(input, [discriminator])).success);
+  return named || (objects[0] ?? schema);
 }
 
 /** The keys of an object's schema. */

@@ -1,7 +1,7 @@
 // The recipe's schema: defaults, problems told all at once, what a resume may change.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
-import { defineMethod, methodNamed, methods, registerMethod } from "../methods/index.js";
+import { defineMethod, methodNamed, methods, mocoV3Options, registerMethod } from "../methods/index.js";
 import { VisionTransformer } from "../models/index.js";
 import { ConfigError, differingKeys, peakLearningRate, type Recipe, resolveRecipe } from "./recipe.js";
 
@@ -214,11 +214,48 @@ describe("what a method says of the other sections", () => {
   });
 
   it("refuses what does not fit, beside all other problems", () => {
-    expect(issuesOf(recipe({ model: { patchSize: 8 }, train: { epochs: 0 } }, { side: 3 }))).toEqual([
-      "train.epochs is 0; expected more than 0",
+    expect(issuesOf(recipe({ model: { patchSize: 8 }, optimizer: { lr: 0 } }, { side: 3 }))).toEqual([
+      "optimizer.lr is 0; expected more than 0",
       "method.side is 3 on 4,4,384,12,false",
     ]);
     expect(issuesOf(recipe({ model: 3 }))).toEqual(["model is 3; expected an object"]);
+  });
+});
+
+describe("a method on a framework", () => {
+  const recipe = (framework: object, sections: object = {}) => ({
+    data: { train: "fashion-mnist" },
+    method: { name: "repre", framework },
+    ...sections,
+  });
+
+  it("takes the framework's crops, and its paper's defaults", () => {
+    const over = resolveRecipe(recipe({ name: "moco-v3", crops: { globalSize: 32 } }));
+    expect(over).toMatchObject({
+      model: { positions: "sin-cos", init: "moco-v3", imageSize: 32 },
+      method: { framework: { name: "moco-v3", temperature: 0.2, crops: { grayscale: 0, jitter: { brightness: 0.4, hue: 0 } } } },
+      optimizer: { lr: 1.5e-4, weightDecay: 0.1, clip: { kind: "none" } },
+    });
+    expect(resolveRecipe(over)).toEqual(over);
+    expect(resolveRecipe({ ...recipe({}), method: { name: "repre" } })).toMatchObject({
+      model: { positions: "learned", init: "dino" },
+      method: { framework: { name: "dino", studentTemperature: 0.1 } },
+      optimizer: { lr: 5e-4 },
+    });
+  });
+
+  it("names problems by the framework that is meant", () => {
+    const known = Object.keys(mocoV3Options.unwrap().shape).join(", ");
+    expect(issuesOf(recipe({ name: "moco-v3", temprature: 1 }))).toEqual([
+      `method.framework.temprature is unknown; did you mean method.framework.temperature? known: name, ${known}`,
+    ]);
+    expect(issuesOf(recipe({ name: "moco-v3", temperature: 0 }))).toEqual([
+      "method.framework.temperature is 0; expected more than 0",
+    ]);
+    expect(issuesOf(recipe({ name: "moco" }))).toEqual([
+      'method.framework.name is "moco"; expected one of "dino", "moco-v3"; did you mean "moco-v3"?',
+    ]);
+    expect(issuesOf(recipe({ name: "moco-v3" }, { train: { batchSize: 1 } }))).toHaveLength(2);
   });
 });
 
@@ -280,7 +317,7 @@ describe("problems", () => {
 
   it("tell an unknown method", () => {
     expect(issuesOf({ ...least, method: { name: "mts" } })).toEqual([
-      'method.name: there is no method "mts"; did you mean "mst"? known: dino, mst',
+      `method.name: there is no method "mts"; did you mean "mst"? known: ${Object.keys(methods).join(", ")}`,
     ]);
     expect(issuesOf({ ...least, method: { name: "constructor" } })[0]).toContain('there is no method "constructor"');
   });

@@ -27,6 +27,7 @@ export function createMethod(recipe: Recipe): Method {
     encoder: ({ dropPath = true } = {}) => createEncoder(recipe, dropPath ? {} : { dropPath: 0 }),
     data: recipe.data,
     seed: recipe.train.seed,
+    batchSize: recipe.train.batchSize,
   });
 }
 

@@ -2,7 +2,17 @@
 import { describe, expect, test } from "vitest";
 import type { Batch } from "../../src/data/index.js";
 import type { Method } from "../../src/methods/index.js";
-import { Dino, dinoOptions, Mst, meanEntropy, mstOptions } from "../../src/methods/index.js";
+import {
+  Dino,
+  dinoOptions,
+  MocoV3,
+  Mst,
+  meanEntropy,
+  mocoV3Options,
+  mstOptions,
+  Repre,
+  repreOptions,
+} from "../../src/methods/index.js";
 import { AdamW, clipGradNormPerTensor, decayGroups } from "../../src/optim/index.js";
 import { fromTypedArray, manualSeed, memoryStats, tidy } from "../../src/torch/index.js";
 import { at, context } from "./support.js";
@@ -69,11 +79,21 @@ const dino = {
   freezeLastLayer: 0,
 };
 const vit = { imageSize: 16, patchSize: 4, width: 32, depth: 2, heads: 2 };
+const moco = { crops: { globalSize: 16 }, hidden: 64, outFeatures: 32, momentum: 0.99 };
+const fusion = { levels: 2, decoderWidth: 32 };
+const fixedVit = { ...vit, positions: "sin-cos", init: "moco-v3" } as const;
 const makers: Record<string, () => Method> = {
   dino: () => new Dino(dinoOptions.parse(dino), context(vit)),
   "mst, attention-guided": () => new Mst(mstOptions.parse({ dino, num: 2, decoderWidth: 32 }), context(vit)),
   "mst, random mask, sub-pixel decoder": () =>
     new Mst(mstOptions.parse({ dino, mask: "random", p: 0.15, decoderWidth: 32, decoderForm: "sub-pixel" }), context(vit)),
+  "moco-v3": () => new MocoV3(mocoV3Options.parse(moco), context(fixedVit, 16)),
+  "repre over dino": () => new Repre(repreOptions.parse({ framework: { name: "dino", ...dino }, ...fusion }), context(vit)),
+  "repre over moco-v3, sub-pixel": () =>
+    new Repre(
+      repreOptions.parse({ framework: { name: "moco-v3", ...moco }, ...fusion, decoderForm: "sub-pixel" }),
+      context(fixedVit, 16),
+    ),
   "mst without decoder": () => new Mst(mstOptions.parse({ dino, decoder: "off" }), context(vit)),
 };
 
@@ -117,7 +137,7 @@ describe("thirty steps on drawn shapes", () => {
       for (const numbersOfStep of history) {
         for (const [key, value] of Object.entries(numbersOfStep)) expect(Number.isFinite(value), key).toBe(true);
       }
-      const terms = ["loss", "kl", ...("restore" in history[0]! ? ["restore"] : [])];
+      const terms = ["loss", "kl", "ctr", "restore", "rec"].filter((each) => each in history[0]!);
       for (const term of terms) {
         const values = history.map((each) => each[term]!);
         expect(mean(values.slice(-5)), `${term}: ${values.map((each) => each.toFixed(3)).join(" ")}`).toBeLessThan(
@@ -125,7 +145,9 @@ describe("thirty steps on drawn shapes", () => {
         );
       }
       expect(new Set(handles.slice(2)).size).toBe(1);
-      expect(information(method instanceof Mst ? method.dino : (method as Dino))).toBeGreaterThan(0.5);
+      const framework = method instanceof Mst ? method.dino : method instanceof Repre ? method.framework : method;
+      if (framework instanceof Dino) expect(information(framework)).toBeGreaterThan(0.5);
+      else expect(mean(history.slice(-5).map((each) => each.accuracy!))).toBeGreaterThan(0.5);
     });
   }
 });

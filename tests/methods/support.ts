@@ -10,12 +10,13 @@ import { fill } from "../reference/golden.js";
 
 export const tinyVit: VitConfig = { imageSize: 16, patchSize: 4, width: 16, depth: 2, heads: 2 };
 
-export function context(config: VitConfig = tinyVit): MethodContext {
+export function context(config: VitConfig = tinyVit, batchSize = 4): MethodContext {
   const channels = (config.channels ?? 3) as 1 | 3;
   return {
     encoder: ({ dropPath = true } = {}) => new VisionTransformer({ ...config, dropPath: dropPath ? (config.dropPath ?? 0) : 0 }),
     data: { channels, mean: Array(channels).fill(0.5), std: Array(channels).fill(0.25) },
     seed: 0,
+    batchSize,
   };
 }
 
