@@ -6,7 +6,6 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { TesseraError } from "../errors.js";
 import { ConfigError, type Recipe, resolveRecipe } from "../train/index.js";
 import { report } from "./doctor.js";
-import { cpuFeatures } from "./doctor-checks.js";
 import { CommandError, describeError, UsageError } from "./errors.js";
 import { createProgram } from "./main.js";
 import { Counter, table } from "./output.js";
@@ -88,14 +87,6 @@ describe("Counter", () => {
 });
 
 describe("doctor's parts", () => {
-  it("reads the instruction sets of /proc/cpuinfo", () => {
-    const flags = "fpu avx2 avx512f avx512dq avx512bw avx512vl avx512_bf16 amx_bf16 amx_tile amx_int8";
-    expect(cpuFeatures(`processor\t: 0\nflags\t\t: ${flags}\n`)).toEqual(["AVX2", "AVX-512", "AVX-512 bf16", "AMX", "AMX bf16"]);
-    expect(cpuFeatures("flags : fpu avx2 avx512f\n")).toEqual(["AVX2"]);
-    expect(cpuFeatures("Features\t: fp asimd bf16\n")).toEqual(["NEON", "ARM bf16"]);
-    expect(cpuFeatures("")).toEqual([]);
-  });
-
   it("reports what is missing, with what to do below it", () => {
     const text = report([
       { name: "node", status: "ok", found: "20.9.0", advice: "not shown" },

@@ -1,9 +1,10 @@
 // What `tessera doctor` looks at. Each check says what it found and, where something is missing, what to do about it.
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { buildFor } from "../../scripts/addon-path.mjs";
+import { cpuFeatures } from "../cpu.js";
 import { type FoundLibtorch, libtorchFinder } from "./project.js";
 
 export interface Check {
@@ -114,34 +115,9 @@ async function loadEngine(built: boolean): Promise<{ check: Check; torch: Torch 
   }
 }
 
-/** Instruction sets that make matrix products fast, by their names in /proc/cpuinfo. */
-const features: Readonly<Record<string, readonly string[]>> = {
-  AVX2: ["avx2"],
-  "AVX-512": ["avx512f", "avx512bw", "avx512vl", "avx512dq"],
-  "AVX-512 bf16": ["avx512_bf16"],
-  AMX: ["amx_tile"],
-  "AMX bf16": ["amx_bf16"],
-  NEON: ["asimd"],
-  "ARM bf16": ["bf16"],
-};
-
-/** The CPU's instruction sets that matter here; empty where there is no /proc/cpuinfo. */
-export function cpuFeatures(cpuinfo: string): string[] {
-  const flags = new Set((/^(?:flags|Features)\s*:(.*)$/m.exec(cpuinfo)?.[1] ?? "").trim().split(/\s+/));
-  return Object.entries(features).flatMap(([name, needed]) => (needed.every((flag) => flags.has(flag)) ? [name] : []));
-}
-
-function cpuinfo(): string {
-  try {
-    return readFileSync("/proc/cpuinfo", "utf8");
-  } catch {
-    return "";
-  }
-}
-
 function checkCpu(torch: Torch | null): Check {
   const model = cpus()[0]?.model.trim() || "unknown model";
-  const has = cpuFeatures(cpuinfo());
+  const has = cpuFeatures();
   const capability = torch?.versionInfo().cpuCapability ?? null;
   const details = { model, features: has, capability, memoryBytes: totalmem() };
   const found = `${model}: ${has.join(", ") || "no vector units known here"}${capability ? `; libtorch uses ${capability}` : ""}`;
