@@ -1,5 +1,5 @@
 // Writing files so that a reader never sees half of one: to a temporary name, synced, then renamed.
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 
 let counter = 0;
@@ -8,6 +8,12 @@ let counter = 0;
 export function temporaryName(path: string): string {
   counter += 1;
   return join(dirname(path), `.${basename(path)}.${process.pid}.${counter}.tmp`);
+}
+
+/** Removes what processes left in a folder that were killed while they wrote there. */
+export function removeTemporary(folder: string): void {
+  if (!existsSync(folder)) return;
+  for (const name of readdirSync(folder)) if (name.endsWith(".tmp")) rmSync(join(folder, name), { force: true });
 }
 
 function syncFolder(folder: string): void {

@@ -44,8 +44,8 @@ export function tinyDino(
 }
 
 /** Lines of metrics.jsonl without what the clock decides. */
-export function timeless(out: string): Omit<MetricsLine, "imagesPerSecond" | "dataWait">[] {
-  return readLines(out).map(({ imagesPerSecond: _, dataWait: __, ...line }) => line as MetricsLine);
+export function timeless(out: string): Omit<MetricsLine, "imagesPerSecond" | "dataWait" | "seconds">[] {
+  return readLines(out).map(({ imagesPerSecond: _, dataWait: __, seconds: ___, ...line }) => line as MetricsLine);
 }
 
 export function readLines(out: string): MetricsLine[] {

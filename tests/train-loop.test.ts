@@ -55,6 +55,7 @@ describe("what a run writes", slow, () => {
         "lr",
         "maskedShare",
         "restore",
+        "seconds",
         "teacherEntropy",
         "weightDecay",
       ]);

@@ -10,6 +10,7 @@ import { registerEvaluate } from "./evaluate.js";
 import { registerPretrain } from "./pretrain.js";
 import { manifest } from "./project.js";
 import { registerShow } from "./show.js";
+import { registerStudy } from "./study.js";
 
 const overview = `
 Examples:
@@ -36,6 +37,7 @@ export function createProgram(setExit: (code: number) => void = () => {}): Comma
   for (const register of [
     registerPretrain,
     registerEvaluate,
+    registerStudy,
     registerShow,
     registerDemo,
     registerData,

@@ -28,7 +28,7 @@ export interface ChartOptions {
 }
 
 /** Okabe and Ito's colours, the yellow left out: it is too light for a line on white. */
-const colors: readonly Color[] = [
+export const colors: readonly Color[] = [
   [0, 114, 178],
   [213, 94, 0],
   [0, 158, 115],
@@ -38,10 +38,10 @@ const colors: readonly Color[] = [
   [90, 90, 90],
   [120, 60, 20],
 ];
-const ink: Color = [34, 34, 34];
-const pale: Color = [228, 228, 228];
+export const ink: Color = [34, 34, 34];
+export const pale: Color = [228, 228, 228];
 
-interface Axis {
+export interface Axis {
   readonly low: number;
   readonly high: number;
   readonly ticks: readonly number[];
@@ -50,7 +50,7 @@ interface Axis {
   place(value: number): number;
 }
 
-function linearAxis(low: number, high: number, count: number): Axis {
+export function linearAxis(low: number, high: number, count: number): Axis {
   const ticks = niceTicks(low, high, count);
   const step = ticks.length > 1 ? ticks[1]! - ticks[0]! : 0;
   return { low, high, ticks, labels: ticks.map((each) => tickLabel(each, step)), place: (value) => (value - low) / (high - low) };
@@ -69,7 +69,7 @@ function logAxis(low: number, high: number): Axis {
 }
 
 /** The smallest range that holds all values, wider by `margin` on both sides; a single value gets room around it. */
-function rangeOf(values: readonly number[], margin: number): [number, number] {
+export function rangeOf(values: readonly number[], margin: number): [number, number] {
   let low = Number.POSITIVE_INFINITY;
   let high = Number.NEGATIVE_INFINITY;
   for (const value of values) {

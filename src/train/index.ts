@@ -14,4 +14,18 @@ export * from "./recipe.js";
 export { RunFolder } from "./run-folder.js";
 export { createEncoder, createMethod, vitConfigOf } from "./session.js";
 export { showRun } from "./show.js";
+export {
+  type ArmInput,
+  defineStudy,
+  loadStudy,
+  resolveStudy,
+  type Study,
+  type StudyArm,
+  type StudyInput,
+} from "./study.js";
+export { missing, studyFacts, studyMarkdown, studyTable, verdicts } from "./study-markdown.js";
+export { withSection, writeIntoPage } from "./study-page.js";
+export { planStudy, type StudyPlan, type StudyRun } from "./study-plan.js";
+export { makeReport, type StudyReport, type StudyRow } from "./study-report.js";
+export { runStudy, type StudyOptions, type StudyOutcome } from "./study-run.js";
 export { tesseraVersion, versions } from "./version.js";

@@ -10,7 +10,7 @@ import { clipGradNorm, clipGradNormPerTensor, NonFiniteGradientError } from "../
 import { autocast, tidy } from "../torch/index.js";
 import { StepGuard } from "./capture.js";
 import { checkpointPath, linkCheckpoint, saveCheckpoint } from "./checkpoint.js";
-import { type MetricsLine, scoresIn } from "./metrics-log.js";
+import { type MetricsLine, scoresIn, secondsIn } from "./metrics-log.js";
 import { CollapseMonitor } from "./monitors.js";
 import { createOnlineKnn, describeScores, runKnn } from "./online-knn.js";
 import { drawRun } from "./pictures.js";
@@ -64,6 +64,7 @@ export async function trainLoop(options: LoopOptions): Promise<LoopResult> {
   const monitor = CollapseMonitor.after(before, method.trivialLevels ?? []);
   const guard = new StepGuard(method, folder, recipe.train.precision);
   const pace = new Pace();
+  let seconds = secondsIn(before);
   let saved = { step: startStep > 0 ? startStep : -1, at: performance.now() };
 
   const save = () => {
@@ -144,13 +145,14 @@ export async function trainLoop(options: LoopOptions): Promise<LoopResult> {
 
         const now = performance.now();
         pace.add({ ms: now - started, waitMs, images: accumulate * batchSize });
+        seconds += (now - started) / 1000;
         started = now;
         const { imagesPerSecond, dataWait, stepMs } = pace;
         const secondsLeft = ((totalSteps - result.step) * stepMs) / 1000;
         reporter.progress({ step: result.step, totalSteps, epoch, epochs, loss, imagesPerSecond, dataWait, secondsLeft });
         if (report) {
           const { lr, weightDecay } = optimizer;
-          log("step", { loss, ...values, gradientNorm, lr, weightDecay, imagesPerSecond, dataWait });
+          log("step", { loss, ...values, gradientNorm, lr, weightDecay, imagesPerSecond, dataWait, seconds });
           for (const text of monitor.look({ loss, ...values })) warn(text);
         }
         bad = tellBad(loader, bad, warn);

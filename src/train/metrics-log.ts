@@ -69,3 +69,8 @@ export function scoresIn(lines: readonly MetricsLine[], k: number): { lastKnn?: 
   const tops = scores.flatMap((top1) => top1[k] ?? []);
   return { ...(lastKnn && { lastKnn }), ...(tops.length > 0 && { bestKnn: Math.max(...tops) }) };
 }
+
+/** How long the steps of a log took, over all lives of its run; evaluations and pictures are not counted. */
+export function secondsIn(lines: readonly MetricsLine[]): number {
+  return Number(lines.findLast(({ kind }) => kind === "step")?.seconds ?? 0);
+}

@@ -60,6 +60,7 @@ const notCurves = new Set([
   "weightDecay",
   "imagesPerSecond",
   "dataWait",
+  "seconds",
   "gradientNorm",
   "maskedShare",
 ]);

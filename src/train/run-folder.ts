@@ -1,7 +1,7 @@
 // The folder of a run: recipe.json, metrics.jsonl, checkpoints/, export/, images/, and captures/ where a step failed.
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { replaceText } from "../files.js";
+import { removeTemporary, replaceText } from "../files.js";
 import { RunError } from "./errors.js";
 import { MetricsLog } from "./metrics-log.js";
 import { differingKeys, type Recipe } from "./recipe.js";
@@ -40,7 +40,7 @@ export class RunFolder {
 
   /** Starts a new run in a folder that is empty or not there yet. */
   static create(path: string, record: RunRecord): RunFolder {
-    if (existsSync(path) && readdirSync(path).length > 0) {
+    if (existsSync(path) && !isBlank(path)) {
       throw new RunError(`${path} is not empty: choose another folder with --out, or go on with the run in it with --resume`);
     }
     const folder = new RunFolder(path);
@@ -61,8 +61,7 @@ export class RunFolder {
   /** Removes the temporary files of a process that was killed while it wrote. */
   sweep(): void {
     for (const folder of [this.path, this.checkpoints, join(this.path, "export"), this.images, this.captures]) {
-      if (!existsSync(folder)) continue;
-      for (const name of readdirSync(folder)) if (name.endsWith(".tmp")) rmSync(join(folder, name), { force: true });
+      removeTemporary(folder);
     }
   }
 
@@ -86,4 +85,11 @@ export class RunFolder {
       );
     }
   }
+}
+
+/** Whether nothing is in a folder but what a process leaves that is killed before it wrote recipe.json. */
+function isBlank(path: string): boolean {
+  return readdirSync(path, { recursive: true, withFileTypes: true }).every((entry) =>
+    entry.isDirectory() ? ["checkpoints", "images"].includes(entry.name) : /^\.recipe\.json\..*\.tmp$/.test(entry.name),
+  );
 }

@@ -66,13 +66,16 @@ function createOptimizer(recipe: Recipe, method: Method, lr: number): Optimizer 
   }
 }
 
-/** Builds everything but the loader, which needs to know where to start. */
-export async function createSession(recipe: Recipe): Promise<Session> {
-  const { data, train, optimizer: rates } = recipe;
-  const dataset = await openDataset(data.train, {
+/** The images that a recipe trains on. */
+export async function openTraining({ data }: Pick<Recipe, "data">): Promise<Dataset> {
+  return await openDataset(data.train, {
     ...(data.trainSplit && { split: data.trainSplit }),
     ...(data.subset && { subset: data.subset }),
   });
+}
+
+/** How many steps a run over a dataset has. @throws RunError where the images do not fill a single one */
+export function stepsOf({ train }: Pick<Recipe, "train">, dataset: Dataset): Pick<Session, "stepsPerEpoch" | "totalSteps"> {
   const batches = Math.floor(dataset.length / train.batchSize);
   const stepsPerEpoch = Math.floor(batches / train.accumulate);
   if (stepsPerEpoch === 0) {
@@ -80,7 +83,14 @@ export async function createSession(recipe: Recipe): Promise<Session> {
       `${dataset.name} has ${dataset.length} images, fewer than one step of ${train.batchSize} x ${train.accumulate}: use a smaller train.batchSize`,
     );
   }
-  const totalSteps = Math.min(train.epochs * stepsPerEpoch, train.maxSteps ?? Number.POSITIVE_INFINITY);
+  return { stepsPerEpoch, totalSteps: Math.min(train.epochs * stepsPerEpoch, train.maxSteps ?? Number.POSITIVE_INFINITY) };
+}
+
+/** Builds everything but the loader, which needs to know where to start. */
+export async function createSession(recipe: Recipe): Promise<Session> {
+  const { train, optimizer: rates } = recipe;
+  const dataset = await openTraining(recipe);
+  const { stepsPerEpoch, totalSteps } = stepsOf(recipe, dataset);
   const method = createMethod(recipe);
   const peakLr = peakLearningRate(recipe);
   const optimizer = createOptimizer(recipe, method, peakLr);
