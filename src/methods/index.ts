@@ -5,6 +5,7 @@ export { dinoLoss, meanEntropy, teacherDistribution } from "./dino-loss.js";
 export { UnknownMethodError } from "./errors.js";
 export { type Contrasted, type Framework, globalCrops } from "./framework.js";
 export { infoNce } from "./info-nce.js";
+export { Mae, type MaeOptions, mae, maeOptions, type PatchChoice } from "./mae.js";
 export * from "./method.js";
 export { MocoNetwork, MocoV3, type MocoV3Options, mocoV3, mocoV3Options } from "./moco-v3.js";
 export { Mst, type MstOptions, mst, mstOptions } from "./mst.js";

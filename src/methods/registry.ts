@@ -3,6 +3,7 @@ import type { z } from "zod";
 import { nearest } from "../nearest.js";
 import { dino, type dinoOptions } from "./dino.js";
 import { UnknownMethodError } from "./errors.js";
+import { mae, type maeOptions } from "./mae.js";
 import type { MethodDefinition } from "./method.js";
 import { mocoV3, type mocoV3Options } from "./moco-v3.js";
 import { mst, type mstOptions } from "./mst.js";
@@ -15,6 +16,7 @@ import { repre, type repreOptions } from "./repre.js";
  */
 export interface MethodOptions {
   dino: NonNullable<z.input<typeof dinoOptions>>;
+  mae: NonNullable<z.input<typeof maeOptions>>;
   "moco-v3": NonNullable<z.input<typeof mocoV3Options>>;
   mst: NonNullable<z.input<typeof mstOptions>>;
   repre: NonNullable<z.input<typeof repreOptions>>;
@@ -24,7 +26,7 @@ export interface MethodOptions {
 export type MethodSection = { [Name in keyof MethodOptions]: { name: Name } & MethodOptions[Name] }[keyof MethodOptions];
 
 /** Every known method by name. */
-export const methods: Record<string, MethodDefinition> = { dino, "moco-v3": mocoV3, mst, repre };
+export const methods: Record<string, MethodDefinition> = { dino, mae, "moco-v3": mocoV3, mst, repre };
 
 /**
  * The method of this name.

@@ -5,8 +5,10 @@ import type { Method } from "../../src/methods/index.js";
 import {
   Dino,
   dinoOptions,
+  Mae,
   MocoV3,
   Mst,
+  maeOptions,
   meanEntropy,
   mocoV3Options,
   mstOptions,
@@ -66,7 +68,7 @@ function batchOf(step: number): Batch {
     return fromTypedArray(data, [count, images, 3, size, size]);
   };
   return {
-    views: { global: group(2, 16, 0.4, 1), local: group(2, 8, 0.1, 0.4) },
+    views: { global: group(2, 16, 0.4, 1), local: group(2, 8, 0.1, 0.4), image: group(1, 16, 0.4, 1) },
     index: Int32Array.from({ length: images }, (_, i) => i),
   };
 }
@@ -93,6 +95,11 @@ const makers: Record<string, () => Method> = {
     new Repre(
       repreOptions.parse({ framework: { name: "moco-v3", ...moco }, ...fusion, decoderForm: "sub-pixel" }),
       context(fixedVit, 16),
+    ),
+  mae: () =>
+    new Mae(
+      maeOptions.parse({ crops: { globalSize: 16 }, decoderWidth: 32, decoderDepth: 1, decoderHeads: 2 }),
+      context({ ...vit, positions: "sin-cos", init: "mae" }),
     ),
   "mst without decoder": () => new Mst(mstOptions.parse({ dino, decoder: "off" }), context(vit)),
 };
@@ -137,7 +144,7 @@ describe("thirty steps on drawn shapes", () => {
       for (const numbersOfStep of history) {
         for (const [key, value] of Object.entries(numbersOfStep)) expect(Number.isFinite(value), key).toBe(true);
       }
-      const terms = ["loss", "kl", "ctr", "restore", "rec"].filter((each) => each in history[0]!);
+      const terms = ["loss", "kl", "ctr", "restore", "rec", "mse"].filter((each) => each in history[0]!);
       for (const term of terms) {
         const values = history.map((each) => each[term]!);
         expect(mean(values.slice(-5)), `${term}: ${values.map((each) => each.toFixed(3)).join(" ")}`).toBeLessThan(
@@ -147,7 +154,7 @@ describe("thirty steps on drawn shapes", () => {
       expect(new Set(handles.slice(2)).size).toBe(1);
       const framework = method instanceof Mst ? method.dino : method instanceof Repre ? method.framework : method;
       if (framework instanceof Dino) expect(information(framework)).toBeGreaterThan(0.5);
-      else expect(mean(history.slice(-5).map((each) => each.accuracy!))).toBeGreaterThan(0.5);
+      else if ("accuracy" in history[0]!) expect(mean(history.slice(-5).map((each) => each.accuracy!))).toBeGreaterThan(0.5);
     });
   }
 });

@@ -1,0 +1,74 @@
+// MAE's decoder (He et al., 2022, section 3 and its code): visible tokens back in their places between mask tokens, positions, blocks.
+import { buffer, init, LayerNorm, Linear, Module, parameter } from "../nn/index.js";
+import { cat, empty, noGrad, type Tensor, tidy, zeros } from "../torch/index.js";
+import { Block } from "./block.js";
+import { gatherTokens } from "./patches.js";
+import { type Grid, sinCosPositions } from "./position.js";
+
+export interface MaeDecoderConfig {
+  /** Channels of the encoder's tokens. */
+  inFeatures: number;
+  /** Numbers that are predicted of a patch: P P channels. */
+  outFeatures: number;
+  /** Rows and columns of patches. */
+  grid: Grid;
+  /** Tokens before the patches. */
+  prefix: number;
+  /** Default 512. */
+  width?: number;
+  /** Default 8. */
+  depth?: number;
+  /** Default 16. */
+  heads?: number;
+}
+
+export class MaeDecoder extends Module {
+  decoderEmbed: Linear;
+  maskToken: Tensor;
+  decoderPosEmbed: Tensor;
+  decoderBlocks: Block[];
+  decoderNorm: LayerNorm;
+  decoderPred: Linear;
+  readonly prefix: number;
+
+  constructor(config: MaeDecoderConfig) {
+    super();
+    const { inFeatures, outFeatures, grid, prefix, width = 512, depth = 8, heads = 16 } = config;
+    this.prefix = prefix;
+    this.decoderEmbed = new Linear(inFeatures, width);
+    this.maskToken = parameter(init.normal_(empty([1, 1, width]), { std: 0.02 }));
+    // MAE's code puts the column first.
+    this.decoderPosEmbed = buffer(
+      tidy(() => cat([zeros([1, prefix, width]), sinCosPositions(grid, width, { order: "column-row" }).unsqueeze(0)], 1)),
+    );
+    this.decoderBlocks = Array.from({ length: depth }, () => new Block({ width, heads }));
+    this.decoderNorm = new LayerNorm(width);
+    this.decoderPred = new Linear(width, outFeatures);
+    noGrad(() => {
+      this.apply((module) => {
+        if (!(module instanceof Linear)) return;
+        init.xavierUniform_(module.weight);
+        if (module.bias) init.constant_(module.bias, 0);
+      });
+    });
+  }
+
+  /**
+   * @param tokens the encoder's, [B, prefix + n, C]
+   * @param places for each patch its place in the sequence of visible, then masked patches: int64 [B, N]
+   * @param masked numbers of the masked patches, int64 [B, m]
+   * @returns what is predicted of the masked patches, [B, m, out]
+   */
+  forward(tokens: Tensor, places: Tensor, masked: Tensor): Tensor {
+    const { prefix } = this;
+    const embedded = this.decoderEmbed.call(tokens);
+    const [batch = 0, , width = 0] = embedded.shape;
+    const hidden = this.maskToken.to(embedded.dtype).expand([batch, masked.size(1), width]);
+    const ordered = gatherTokens(cat([embedded.slice(1, prefix), hidden], 1), places);
+    let x = prefix > 0 ? cat([embedded.narrow(1, 0, prefix), ordered], 1) : ordered;
+    x = x.add(this.decoderPosEmbed);
+    for (const block of this.decoderBlocks) x = block.call(x);
+    // Only masked patches have a loss: the rest of the sequence ends here.
+    return this.decoderPred.call(this.decoderNorm.call(gatherTokens(x.slice(1, prefix), masked)));
+  }
+}

@@ -1,0 +1,37 @@
+// Images as rows of pixels by patch, and what methods that predict pixels make of them (He et al., 2022, section 3).
+import { type Tensor, tidy } from "../torch/index.js";
+
+/** [B, C, H, W] -> [B, N, P P C]: patches row by row; in a patch pixels row by row, their channels together. */
+export function patchify(images: Tensor, patch: number): Tensor {
+  const [batch = 0, channels = 0, height = 0, width = 0] = images.shape;
+  return tidy(() =>
+    images
+      .reshape([batch, channels, height / patch, patch, width / patch, patch])
+      .permute([0, 2, 4, 3, 5, 1])
+      .reshape([batch, (height / patch) * (width / patch), patch * patch * channels]),
+  );
+}
+
+/** The inverse of patchify: [B, N, P P C] -> [B, C, rows P, columns P]. */
+export function unpatchify(patches: Tensor, [rows, columns]: readonly [number, number], patch: number): Tensor {
+  const [batch = 0, , pixels = 0] = patches.shape;
+  const channels = pixels / patch ** 2;
+  return tidy(() =>
+    patches
+      .reshape([batch, rows, columns, patch, patch, channels])
+      .permute([0, 5, 1, 3, 2, 4])
+      .reshape([batch, channels, rows * patch, columns * patch]),
+  );
+}
+
+/** Mean and deviation of each patch's pixels, [B, N, 1] each; the variance is the unbiased one, plus 1e-6, as in MAE's code. */
+export function patchMoments(patches: Tensor): { mean: Tensor; deviation: Tensor } {
+  const mean = patches.mean(-1, { keepdim: true });
+  return { mean, deviation: patches.var(-1, { keepdim: true }).add(1e-6).sqrt() };
+}
+
+/** Rows of [B, N, C] by their numbers [B, n], int64: [B, n, C]. */
+export function gatherTokens(tokens: Tensor, index: Tensor): Tensor {
+  const [batch = 0, count = 0] = index.shape;
+  return tokens.gather(1, index.unsqueeze(-1).expand([batch, count, tokens.size(-1)]));
+}
