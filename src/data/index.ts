@@ -14,7 +14,7 @@ export { type Pixels, toGrey } from "./pixels.js";
 export type { BadSample } from "./produce.js";
 export { type DatasetOpener, type OpenOptions, openDataset, parseSpec, registerDataset, restoreDataset } from "./registry.js";
 export { type Interpolation, resample, type Window } from "./resample.js";
-export { Rng } from "./rng.js";
+export { namedStream, Rng } from "./rng.js";
 export { subset } from "./subset.js";
 export { type Batch, denormalise, type PixelScale, type ToTensorsOptions, toTensors } from "./tensors.js";
 export * from "./transforms.js";
@@ -25,6 +25,7 @@ export {
   evalViews,
   mocoViews,
   type Normalization,
+  type PairedView,
   type PlanOptions,
   plainViews,
   type ViewPlan,

@@ -105,9 +105,16 @@ export function mocoViews(
   return plan(options, [{ name: "global", size: square(size), crops: [distort(crop, 1, 0), distort(crop, 0.1, 0.2)] }]);
 }
 
+/** A second look at the crop that a view has: the same region, flipped alike, at a size of its own. */
+export interface PairedView {
+  name: string;
+  size: number | Size;
+  interpolation: Interpolation;
+}
+
 /**
  * One crop and a flip, no change of colour, as view "image": MAE's and most masked methods'. Defaults: 224 px, scale [0.2, 1], ratio
- * [3/4, 4/3], bicubic, flip 0.5.
+ * [3/4, 4/3], bicubic, flip 0.5; `pairs` are further views of the very same crop.
  */
 export function plainViews(
   options: PlanOptions & {
@@ -116,11 +123,21 @@ export function plainViews(
     ratio?: Range;
     interpolation?: Interpolation;
     flip?: number;
+    pairs?: readonly PairedView[];
   } = {},
 ): ViewPlan {
-  const { size = 224, scale = [0.2, 1], ratio = [3 / 4, 4 / 3], interpolation = "bicubic", flip = 0.5 } = options;
-  const crop = [randomResizedCrop({ scale, ratio, interpolation }), ...(flip > 0 ? [horizontalFlip({ p: flip })] : [])];
-  return plan(options, [{ name: "image", size: square(size), crops: [crop] }]);
+  const { size = 224, scale = [0.2, 1], ratio = [3 / 4, 4 / 3], interpolation = "bicubic", flip = 0.5, pairs = [] } = options;
+  const view = ({ name, size, interpolation }: PairedView) => ({
+    name,
+    size: square(size),
+    crops: [
+      [
+        randomResizedCrop({ scale, ratio, interpolation, key: "crop" }),
+        ...(flip > 0 ? [horizontalFlip({ p: flip, key: "flip" })] : []),
+      ],
+    ],
+  });
+  return plan(options, [{ name: "image", size, interpolation }, ...pairs].map(view));
 }
 
 /**

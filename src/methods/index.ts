@@ -1,5 +1,8 @@
 // The door of the methods: what they are, and the two frameworks they stand on.
 export { attentionGuidedMask, randomMask } from "./attention-mask.js";
+export { type BlockMaskOptions, blockMask, scatteredMask } from "./block-mask.js";
+export { Cae, type CaeForward, type CaeOptions, cae, caeOptions } from "./cae.js";
+export { type CaeBatch, type CaeLoss, type CaeTarget, type CaeTargetOptions, createTarget } from "./cae-targets.js";
 export { Dino, DinoNetwork, type DinoOptions, dino, dinoOptions, teacherTemperature } from "./dino.js";
 export { dinoLoss, meanEntropy, teacherDistribution } from "./dino-loss.js";
 export { UnknownMethodError } from "./errors.js";

@@ -1,6 +1,7 @@
 // The methods by the name that recipes use, and the types of their options.
 import type { z } from "zod";
 import { nearest } from "../nearest.js";
+import { cae, type caeOptions } from "./cae.js";
 import { dino, type dinoOptions } from "./dino.js";
 import { UnknownMethodError } from "./errors.js";
 import { mae, type maeOptions } from "./mae.js";
@@ -15,6 +16,7 @@ import { repre, type repreOptions } from "./repre.js";
  *     declare module "tessera/methods" { interface MethodOptions { mine: { weight?: number } } }
  */
 export interface MethodOptions {
+  cae: NonNullable<z.input<typeof caeOptions>>;
   dino: NonNullable<z.input<typeof dinoOptions>>;
   mae: NonNullable<z.input<typeof maeOptions>>;
   "moco-v3": NonNullable<z.input<typeof mocoV3Options>>;
@@ -26,7 +28,7 @@ export interface MethodOptions {
 export type MethodSection = { [Name in keyof MethodOptions]: { name: Name } & MethodOptions[Name] }[keyof MethodOptions];
 
 /** Every known method by name. */
-export const methods: Record<string, MethodDefinition> = { dino, mae, "moco-v3": mocoV3, mst, repre };
+export const methods: Record<string, MethodDefinition> = { cae, dino, mae, "moco-v3": mocoV3, mst, repre };
 
 /**
  * The method of this name.

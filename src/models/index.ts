@@ -11,6 +11,7 @@ export * from "./mae-decoder.js";
 export * from "./moco-head.js";
 export * from "./patches.js";
 export * from "./position.js";
+export * from "./regressor.js";
 export type { Tokenizer } from "./tokenizer.js";
 export * from "./vit.js";
 export type { VitInit } from "./vit-init.js";

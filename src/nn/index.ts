@@ -2,6 +2,7 @@
 export * from "./activation.js";
 export * from "./attention.js";
 export * from "./conv.js";
+export * from "./cross-attention.js";
 export * from "./dropout.js";
 export * from "./errors.js";
 export * as init from "./init.js";

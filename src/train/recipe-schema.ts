@@ -58,7 +58,7 @@ export const modelSchema = z
     layerScale: positive.optional(),
     /** Largest drop-path probability. DINO trains with 0.1, MoCo v3 with 0. Default 0. */
     dropPath: z.number().min(0).lt(1).default(0),
-    init: z.enum(["dino", "timm", "mae", "moco-v3"]).default("dino"),
+    init: z.enum(["dino", "timm", "mae", "moco-v3", "cae"]).default("dino"),
   })
   .prefault({});
 

@@ -3,6 +3,8 @@ import { describe, expect, test } from "vitest";
 import type { Batch } from "../../src/data/index.js";
 import type { Method } from "../../src/methods/index.js";
 import {
+  Cae,
+  caeOptions,
   Dino,
   dinoOptions,
   Mae,
@@ -96,6 +98,11 @@ const makers: Record<string, () => Method> = {
       repreOptions.parse({ framework: { name: "moco-v3", ...moco }, ...fusion, decoderForm: "sub-pixel" }),
       context(fixedVit, 16),
     ),
+  "cae, pixels": () =>
+    new Cae(
+      caeOptions.parse({ crops: { globalSize: 16 }, decoderHeads: 2, decoderDropPath: 0 }),
+      context({ ...vit, positions: "sin-cos", init: "cae", layerScale: 0.1, keyBias: false }),
+    ),
   mae: () =>
     new Mae(
       maeOptions.parse({ crops: { globalSize: 16 }, decoderWidth: 32, decoderDepth: 1, decoderHeads: 2 }),
@@ -144,7 +151,7 @@ describe("thirty steps on drawn shapes", () => {
       for (const numbersOfStep of history) {
         for (const [key, value] of Object.entries(numbersOfStep)) expect(Number.isFinite(value), key).toBe(true);
       }
-      const terms = ["loss", "kl", "ctr", "restore", "rec", "mse"].filter((each) => each in history[0]!);
+      const terms = ["loss", "kl", "ctr", "restore", "rec", "mse", "align"].filter((each) => each in history[0]!);
       for (const term of terms) {
         const values = history.map((each) => each[term]!);
         expect(mean(values.slice(-5)), `${term}: ${values.map((each) => each.toFixed(3)).join(" ")}`).toBeLessThan(

@@ -4,18 +4,11 @@ import torch
 from torch import nn
 
 from golden_io import fill, finish
+from patch_parts import pixels, sin_cos
 from vit import Block, Vit, describe, set_weights
 
 torch.set_default_dtype(torch.float64)
 B, P = 3, 4
-
-
-def sin_cos(rows, columns, width):
-    """Sine and cosine of the column, then of the row, as MAE's code orders them."""
-    omega = 1 / 10000 ** (torch.arange(width // 4) / (width // 4))
-    r, c = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    parts = [f(at.reshape(-1, 1) * omega) for at in (c.double(), r.double()) for f in (torch.sin, torch.cos)]
-    return torch.cat(parts, 1)
 
 
 class Decoder(nn.Module):
@@ -26,7 +19,7 @@ class Decoder(nn.Module):
         self.decoder_blocks = nn.ModuleList(Block(inner, heads, 4, True, True, False) for _ in range(depth))
         self.decoder_norm = nn.LayerNorm(inner, eps=1e-6)
         self.decoder_pred = nn.Linear(inner, out)
-        self.positions = sin_cos(*grid, inner)
+        self.positions = sin_cos(*grid, inner, column_first=True)
 
     def forward(self, tokens, visible, count):
         """One image: tokens [1 + n, C], the numbers of the n visible patches."""
@@ -39,13 +32,8 @@ class Decoder(nn.Module):
         return self.decoder_pred(self.decoder_norm(x))[0, 1:]
 
 
-def pixels(image, row, column):
-    """A patch's numbers: pixels row by row, channels together."""
-    return image[:, row * P : row * P + P, column * P : column * P + P].permute(1, 2, 0).reshape(-1)
-
-
 def run(ratio, normalize):
-    encoder = set_weights(Vit((4, 4), fixed=sin_cos(4, 4, 16)), "backbone.")
+    encoder = set_weights(Vit((4, 4), fixed=sin_cos(4, 4, 16, column_first=True)), "backbone.")
     decoder = set_weights(Decoder(16, 12, 2, 3, P * P * 3, (4, 4)), "decoder.")
     images, noise = fill([B, 3, 16, 16], 10), fill([B, 16], 11)
     kept = int(16 * (1 - ratio))
@@ -71,4 +59,4 @@ def run(ratio, normalize):
     return {"loss": loss.item(), "gradients": gradients, "predicted": predicted[1], "visible": [row.tolist() for row in visible]}
 
 
-finish("mae", {"positions": sin_cos(4, 4, 16), "normalised": run(0.75, True), "raw": run(0.6, False)})
+finish("mae", {"positions": sin_cos(4, 4, 16, column_first=True), "normalised": run(0.75, True), "raw": run(0.6, False)})

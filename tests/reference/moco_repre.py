@@ -11,20 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from golden_io import fill, finish
+from patch_parts import sin_cos
 from vit import DinoHead, Vit, describe, set_weights
 
 torch.set_default_dtype(torch.float64)
 B, T, M0, TOTAL, LR = 4, 0.2, 0.9, 10, 0.05
-
-
-def sin_cos(rows, columns, width):
-    """Sine and cosine of the row, then of the column."""
-    table = []
-    for r in range(rows):
-        for c in range(columns):
-            omega = [1 / 10000 ** (i / (width // 4)) for i in range(width // 4)]
-            table.append([f(x * w) for x, f in ((r, math.sin), (r, math.cos), (c, math.sin), (c, math.cos)) for w in omega])
-    return torch.tensor(table)
 
 
 def perceptron(widths):
