@@ -2,13 +2,19 @@
 // (CAE v2). Each says how large its output is, which view of the crop it needs, and what the loss is.
 import { z } from "zod";
 import { type Batch, denormalise, type PairedView, type ViewPlan } from "../data/index.js";
-import { type Encoder, gatherTokens, loadVit } from "../models/index.js";
-import { atLeastFloat32, cat, mseLoss, noGrad, normalize, type Tensor, tensor } from "../torch/index.js";
+import { type Encoder, gatherTokens, loadTokenizer, loadVit, type Tokenizer } from "../models/index.js";
+import { atLeastFloat32, cat, crossEntropy, mseLoss, noGrad, normalize, type Tensor, tensor } from "../torch/index.js";
+import { MethodOptionError } from "./errors.js";
 import type { MethodContext } from "./method.js";
 import { imagesOfPatches, patchTarget } from "./patch-target.js";
 
 export const caeTargetOptions = z
   .discriminatedUnion("kind", [
+    z.strictObject({
+      kind: z.literal("tokens"),
+      /** A tokenizer's safetensors file. */
+      tokenizer: z.string().min(1),
+    }),
     z.strictObject({
       kind: z.literal("pixels"),
       /** Each patch normalised by its own mean and deviation. */
@@ -65,6 +71,7 @@ interface Setting {
 
 export function createTarget(options: CaeTargetOptions, setting: Setting): CaeTarget {
   if (options.kind === "pixels") return pixelTarget(options.normalize, setting);
+  if (options.kind === "tokens") return tokenTarget(loadTokenizer(options.tokenizer), options.tokenizer, setting);
   return featureTarget(options, setting);
 }
 
@@ -86,10 +93,49 @@ function pixelTarget(normalized: boolean, { encoder: { stride, channels } }: Set
   };
 }
 
+function tokenTarget(tokenizer: Tokenizer, path: string, { encoder, size, views }: Setting): CaeTarget {
+  if (tokenizer.channels !== encoder.channels) {
+    throw new MethodOptionError(
+      `method.target.tokenizer is "${path}", a tokenizer of images with ${tokenizer.channels} channels; expected one for the data's ${encoder.channels}`,
+    );
+  }
+  tokenizer.eval().requiresGrad_(false);
+  const side = size / encoder.stride;
+  /** The tokenizer's view with values from 0 to 1: a normalised one would be another image to it. */
+  const pixels = ({ batch }: CaeBatch) => denormalise(batch.views.tokens!.flatten(0, 1), views()).clamp({ min: 0, max: 1 });
+  return {
+    outFeatures: tokenizer.vocabulary,
+    // One code a patch: 8 x 14 = 112 px for DALL-E's stride of 8 and 224 / 16 patches.
+    pair: { name: "tokens", size: side * tokenizer.stride, interpolation: "lanczos" },
+    everything: false,
+    loss: (predicted, given) => {
+      const labels = noGrad(() => codesAt(tokenizer, pixels(given), given.masked)).flatten();
+      const logits = atLeastFloat32(predicted).flatten(0, 1);
+      const accuracy = noGrad(() => logits.argmax(1).eq(labels).float().mean());
+      return { term: "ce", loss: crossEntropy(logits, labels), metrics: { accuracy } };
+    },
+    images: (predicted, given) => {
+      const codes = tokenizer.encode(pixels(given)).flatten(1).clone();
+      codes.scatter_(1, given.masked, predicted.argmax(-1));
+      return tokenizer.decode(codes.unflatten(1, [side, side]));
+    },
+  };
+}
+
+/** The codes of the masked patches. */
+function codesAt(tokenizer: Tokenizer, images: Tensor, positions: Tensor): Tensor {
+  return tokenizer.encodeAt?.(images, positions) ?? tokenizer.encode(images).flatten(1).gather(1, positions);
+}
+
 function featureTarget({ encoder: path, tokens }: CaeTargetOptions & { kind: "features" }, setting: Setting): CaeTarget {
   const { encoder: frozen, metadata } = loadVit(path);
   frozen.requiresGrad_(false);
   const { encoder, size, data, views } = setting;
+  if (frozen.channels !== encoder.channels) {
+    throw new MethodOptionError(
+      `method.target.encoder is "${path}", an encoder of images with ${frozen.channels} channels; expected one for the data's ${encoder.channels}`,
+    );
+  }
   const everything = tokens === "all";
   const own = (size / encoder.stride) * frozen.stride;
   const pair: PairedView | null = own === size ? null : { name: "target", size: own, interpolation: "bicubic" };

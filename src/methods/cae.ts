@@ -282,7 +282,10 @@ export class Cae implements Method {
       const made = this.target.images?.(this.forward(given).predicted, given);
       if (!made)
         return [{ name: "masks", image: reconstructionGrid({ original, mask, reconstruction: original, direction: "across" }) }];
-      const reconstruction = denormalise(made, this.views).clamp({ min: 0, max: 1 });
+      const reconstruction = (this.options.target.kind === "tokens" ? made : denormalise(made, this.views)).clamp({
+        min: 0,
+        max: 1,
+      });
       return [{ name: "reconstruction", image: reconstructionGrid({ original, mask, reconstruction, direction: "across" }) }];
     });
   }

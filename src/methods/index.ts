@@ -5,7 +5,7 @@ export { Cae, type CaeForward, type CaeOptions, cae, caeOptions } from "./cae.js
 export { type CaeBatch, type CaeLoss, type CaeTarget, type CaeTargetOptions, createTarget } from "./cae-targets.js";
 export { Dino, DinoNetwork, type DinoOptions, dino, dinoOptions, teacherTemperature } from "./dino.js";
 export { dinoLoss, meanEntropy, teacherDistribution } from "./dino-loss.js";
-export { UnknownMethodError } from "./errors.js";
+export { MethodOptionError, UnknownMethodError } from "./errors.js";
 export { type Contrasted, type Framework, globalCrops } from "./framework.js";
 export { infoNce } from "./info-nce.js";
 export { Mae, type MaeOptions, mae, maeOptions, type PatchChoice } from "./mae.js";

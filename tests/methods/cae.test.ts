@@ -6,20 +6,9 @@ import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import { Rng } from "../../src/data/index.js";
 import { blockMask, Cae, type CaeBatch, cae, caeOptions, scatteredMask } from "../../src/methods/index.js";
-import { VisionTransformer, type VitConfig } from "../../src/models/index.js";
+import { Dvae, loadTokenizer, VisionTransformer, type VitConfig } from "../../src/models/index.js";
 import { AdamW, decayGroups } from "../../src/optim/index.js";
-import {
-  atLeastFloat32,
-  crossEntropy,
-  fromTypedArray,
-  manualSeed,
-  noGrad,
-  randn,
-  type Tensor,
-  tidy,
-  writeSafetensors,
-  zeros,
-} from "../../src/torch/index.js";
+import { crossEntropy, fromTypedArray, manualSeed, noGrad, randn, tidy, writeSafetensors } from "../../src/torch/index.js";
 import { fill, readGolden, type Stored, testRegenerates, valuesOf } from "../reference/golden.js";
 import { setWeights } from "../reference/vit-weights.js";
 import { at, context, tinyVit } from "./support.js";
@@ -62,6 +51,14 @@ function frozenFile(): string {
   return path;
 }
 
+/** A tokenizer of 7 codes and stride 2, in a file. */
+function tokenizerFile(): string {
+  const path = join(folder, "tokenizer.safetensors");
+  const config = { width: 4, groups: 2, blocksPerGroup: 1, vocabulary: 7, decoderWidth: 4, decoderInit: 4 };
+  writeSafetensors(path, setWeights(new Dvae(config)).stateDict(), {});
+  return path;
+}
+
 /** With the program's weights and positions, in float64. */
 function prepared(method: Cae): Cae {
   const { trainable } = method;
@@ -91,24 +88,32 @@ describe("a step as the reference program makes it", () => {
     });
   }
 
-  test("tokens: labels of masked positions only", () => {
-    const method = make();
-    const { head } = method.trainable.decoder;
-    const out = zeros([7, 16]);
-    Object.assign(method.trainable.decoder, {
-      head: Object.assign(head, { weight: like(head.weight, out), bias: like(head.bias!, zeros([7])) }),
-    });
+  test("tokens: labels of masked positions only, which the tokenizer sees without mean and deviation", () => {
+    const method = make({ target: { kind: "tokens", tokenizer: tokenizerFile() } });
+    expect(method.views.views.map(({ name, size }) => [name, ...size])).toEqual([
+      ["image", 16, 16],
+      ["tokens", 8, 8],
+    ]);
     prepared(method);
+    const pixels = fill([3, 3, 8, 8], 4).abs().float();
+    const { batch, ...rest } = given();
+    const views = { ...batch.views, tokens: pixels.sub(0.5).div(0.25).unsqueeze(0) };
+    method.given = () => ({ ...rest, batch: { ...batch, views } });
     const ids = fill([3, 16], 5).mul(1000).to("int64").remainder(7);
-    method.given = () => given();
-    method.target.loss = (predicted, { masked: where }) => ({
-      term: "ce",
-      loss: crossEntropy(atLeastFloat32(predicted).flatten(0, 1), ids.gather(1, where).flatten()),
-      metrics: {},
-    });
+    const tokenizer = loadTokenizer(tokenizerFile());
+    const own = tokenizer.encode(pixels).flatten(1);
+    const { metrics } = method.step(batch, at(0, { report: true }));
+    expect(metrics!.accuracy!.item()).toBeGreaterThanOrEqual(0);
+    // The program's labels in place of the tokenizer's own, which its own test checks.
+    const spoken = method.target.loss;
+    method.target.loss = (predicted, all) => {
+      const { loss } = spoken(predicted, all);
+      const logits = predicted.flatten(0, 1);
+      expect(loss.item()).toBeCloseTo(crossEntropy(logits, own.gather(1, all.masked).flatten()).item(), 8);
+      return { term: "ce", loss: crossEntropy(logits, ids.gather(1, all.masked).flatten()), metrics: {} };
+    };
     check(method, golden.tokens!);
   });
-  const like = (old: Tensor, value: Tensor) => Object.assign(value.requiresGrad_(), { role: old.role });
 
   function check(method: Cae, expected: Case): void {
     const { loss, terms } = method.step(given().batch, at(0));
