@@ -17,7 +17,7 @@ export {
   type RgbImage,
 } from "./image.js";
 export { type HeatOptions, heatImage, keptImage, maskedImage, type PatchValues, patchGrids, topMass } from "./patches.js";
-export { type AttentionOptions, attentionGrid, type ReconstructionOptions, reconstructionGrid } from "./pictures.js";
+export { type AttentionOptions, attentionGrid, type ReconstructionOptions, readable, reconstructionGrid } from "./pictures.js";
 export { encodePng, writePictures, writePng } from "./png.js";
 export { type StripOptions, type StripPanel, type StripRow, stripChart } from "./strip.js";
 export { drawText, fitText, type TextOptions, textHeight, textWidth } from "./text.js";

@@ -13,7 +13,7 @@ interface SampleOptions extends Pick<GridOptions, "cell" | "gap" | "background">
 }
 
 /** Enlarged before anything is drawn on it, so that hatching stays fine. */
-function readable(image: RgbImage, cell = 128): RgbImage {
+export function readable(image: RgbImage, cell = 128): RgbImage {
   return enlarge(image, factorFor(Math.max(image.width, image.height), cell));
 }
 

@@ -21,5 +21,7 @@ export {
   twoCropViews,
 } from "./multi-crop.js";
 export { type PlainCropOptions, plainCropOptions, plainCropViews } from "./plain-crop.js";
+export { type Predicted, Randsac, type RandsacOptions, randsac, randsacOptions } from "./randsac.js";
+export { type BlobOptions, blobLevels, type Level, segmentRanks, shuffled, squareLevels } from "./randsac-segments.js";
 export { type MethodOptions, type MethodSection, methodNamed, methods, registerMethod } from "./registry.js";
 export { levelsOf, Repre, type RepreOptions, repre, repreOptions } from "./repre.js";

@@ -8,6 +8,7 @@ import { mae, type maeOptions } from "./mae.js";
 import type { MethodDefinition } from "./method.js";
 import { mocoV3, type mocoV3Options } from "./moco-v3.js";
 import { mst, type mstOptions } from "./mst.js";
+import { randsac, type randsacOptions } from "./randsac.js";
 import { repre, type repreOptions } from "./repre.js";
 
 /**
@@ -21,6 +22,7 @@ export interface MethodOptions {
   mae: NonNullable<z.input<typeof maeOptions>>;
   "moco-v3": NonNullable<z.input<typeof mocoV3Options>>;
   mst: NonNullable<z.input<typeof mstOptions>>;
+  randsac: NonNullable<z.input<typeof randsacOptions>>;
   repre: NonNullable<z.input<typeof repreOptions>>;
 }
 
@@ -28,7 +30,7 @@ export interface MethodOptions {
 export type MethodSection = { [Name in keyof MethodOptions]: { name: Name } & MethodOptions[Name] }[keyof MethodOptions];
 
 /** Every known method by name. */
-export const methods: Record<string, MethodDefinition> = { cae, dino, mae, "moco-v3": mocoV3, mst, repre };
+export const methods: Record<string, MethodDefinition> = { cae, dino, mae, "moco-v3": mocoV3, mst, randsac, repre };
 
 /**
  * The method of this name.

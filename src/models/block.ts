@@ -1,5 +1,14 @@
 // One block of a Vision Transformer: attention and perceptron, each normalised before and added to what came in.
-import { Attention, type AttentionConfig, DropPath, LayerNorm, LayerScale, Mlp, Module } from "../nn/index.js";
+import {
+  Attention,
+  type AttentionConfig,
+  type AttentionOptions,
+  DropPath,
+  LayerNorm,
+  LayerScale,
+  Mlp,
+  Module,
+} from "../nn/index.js";
 import { cat, type Tensor } from "../torch/index.js";
 
 export interface BlockConfig extends AttentionConfig {
@@ -35,15 +44,16 @@ export class Block extends Module {
   /**
    * @param x [B, N, C]
    * @param options.queries only the first n tokens go on: [B, n, C] comes out
+   * @param options.mask added to the attention's scores
    */
-  forward(x: Tensor, { queries }: { queries?: number | undefined } = {}): Tensor {
-    const attended = this.attn.call(this.norm1.call(x), { queries });
+  forward(x: Tensor, options: AttentionOptions = {}): Tensor {
+    const attended = this.attn.call(this.norm1.call(x), options);
     return this.#rest(x, attended);
   }
 
   /** As forward, and the attention weights [B, heads, n, N] beside it. */
-  withAttention(x: Tensor, { queries }: { queries?: number | undefined } = {}): { output: Tensor; weights: Tensor } {
-    const { output, weights } = this.attn.withWeights(this.norm1.call(x), { queries });
+  withAttention(x: Tensor, options: AttentionOptions = {}): { output: Tensor; weights: Tensor } {
+    const { output, weights } = this.attn.withWeights(this.norm1.call(x), options);
     return { output: this.#rest(x, output), weights };
   }
 

@@ -18,6 +18,8 @@ export interface EncodeOptions {
   embedded?: Tensor | undefined;
   /** Encode only these patches of each image: int64 [B, n], row-major patch numbers. */
   subset?: Tensor | undefined;
+  /** Added to the scores of every block's attention, e.g. 0 and minus infinity; broadcasts to [B, heads, n, n] over the whole sequence. */
+  attentionMask?: Tensor | undefined;
   /** Levels whose outputs are wanted, counted from 0 (negative from the end). They come as they leave the block, without the final norm. */
   levels?: readonly number[] | undefined;
   /** The last block's attention of the class token is wanted. */

@@ -12,6 +12,7 @@ export * from "./moco-head.js";
 export * from "./patches.js";
 export * from "./position.js";
 export * from "./regressor.js";
+export * from "./segment-decoder.js";
 export type { Tokenizer } from "./tokenizer.js";
 export * from "./vit.js";
 export type { VitInit } from "./vit-init.js";

@@ -193,7 +193,7 @@ export class VisionTransformer extends Module implements Encoder {
 
   /** @param images [B, channels, H, W] */
   forward(images: Tensor, options: EncodeOptions = {}): Encoded {
-    const { levels = [], attention = false, classOnly = false } = options;
+    const { levels = [], attention = false, classOnly = false, attentionMask: mask } = options;
     if ((attention || classOnly) && !this.clsToken)
       throw new ShapeError("attention and classOnly need an encoder with a class token");
     const wanted = levels.map((level) => {
@@ -212,12 +212,12 @@ export class VisionTransformer extends Module implements Encoder {
     for (const [i, block] of this.blocks.entries()) {
       if (i === last && attention) {
         const result = tidy(() => {
-          const { output, weights: all } = block.withAttention(x, { queries });
+          const { output, weights: all } = block.withAttention(x, { queries, mask });
           return { output, row: all.select(2, 0) };
         });
         x = result.output;
         weights = result.row;
-      } else x = block.call(x, i === last ? { queries } : {});
+      } else x = block.call(x, { mask, ...(i === last ? { queries } : {}) });
       if (wanted.includes(i)) outputs.set(i, x);
     }
     const normed = this.norm.call(classOnly ? x.narrow(1, 0, 1) : x);

@@ -14,7 +14,9 @@ import {
   meanEntropy,
   mocoV3Options,
   mstOptions,
+  Randsac,
   Repre,
+  randsacOptions,
   repreOptions,
 } from "../../src/methods/index.js";
 import { AdamW, clipGradNormPerTensor, decayGroups } from "../../src/optim/index.js";
@@ -103,6 +105,18 @@ const makers: Record<string, () => Method> = {
       caeOptions.parse({ crops: { globalSize: 16 }, decoderHeads: 2, decoderDropPath: 0 }),
       context({ ...vit, positions: "sin-cos", init: "cae", layerScale: 0.1, keyBias: false }),
     ),
+  ...Object.fromEntries(
+    Object.entries({ square: { kind: "square", side: 2 }, blob: { kind: "blob", count: 5, partitions: [2] } }).map(
+      ([name, segments]) => [
+        `randsac, ${name}`,
+        () =>
+          new Randsac(
+            randsacOptions.parse({ crops: { globalSize: 16 }, segments, decoderDepth: 2, decoderHeads: 2 }),
+            context({ ...vit, positions: "sin-cos", init: "mae", classToken: false }),
+          ),
+      ],
+    ),
+  ),
   mae: () =>
     new Mae(
       maeOptions.parse({ crops: { globalSize: 16 }, decoderWidth: 32, decoderDepth: 1, decoderHeads: 2 }),
@@ -158,7 +172,7 @@ describe("thirty steps on drawn shapes", () => {
           mean(values.slice(0, 3)),
         );
       }
-      expect(new Set(handles.slice(2)).size).toBe(1);
+      expect(new Set(handles.slice(2)).size, `handles: ${handles.join(" ")}`).toBe(1);
       const framework = method instanceof Mst ? method.dino : method instanceof Repre ? method.framework : method;
       if (framework instanceof Dino) expect(information(framework)).toBeGreaterThan(0.5);
       else if ("accuracy" in history[0]!) expect(mean(history.slice(-5).map((each) => each.accuracy!))).toBeGreaterThan(0.5);
