@@ -13,8 +13,8 @@ import type { Batch, ViewPlan } from "../data/index.js";
 import { denormalise } from "../data/index.js";
 import { type Picture, reconstructionGrid } from "../draw/index.js";
 import { type Encoded, type Encoder, FusionDecoder } from "../models/index.js";
-import { Module, type StateDict } from "../nn/index.js";
-import { atLeastFloat32, l1Loss, mseLoss, noGrad, smoothL1Loss, type Tensor } from "../torch/index.js";
+import { Module, type StateDict, untracked } from "../nn/index.js";
+import { atLeastFloat32, cat, l1Loss, mseLoss, noGrad, smoothL1Loss, type Tensor } from "../torch/index.js";
 import { Dino, dinoOptions } from "./dino.js";
 import { type Framework, globalCrops } from "./framework.js";
 import {
@@ -135,8 +135,27 @@ export class Repre implements Method {
     const { loss: con, terms, metrics, images, encoded } = this.framework.contrast(batch, at, { levels: this.levels });
     const count = this.options.reconstruct === "first" ? batch.views.global!.size(1) : images.size(0);
     const target = images.narrow(0, 0, count);
-    const rec = distances[this.options.distance](atLeastFloat32(this.decode(encoded, target)), target);
-    return { loss: con.add(rec.mul(this.options.lambda)), terms: { ...terms, rec }, ...(metrics ? { metrics } : {}) };
+    const rec = this.distance(encoded, target);
+    const result = { loss: con.add(rec.mul(this.options.lambda)), terms: { ...terms, rec } };
+    return at.report ? { ...result, metrics: { ...metrics, recMixed: this.recMixed(encoded, target) } } : result;
+  }
+
+  /** L_rec over the first of what was encoded. */
+  distance(encoded: Pick<Encoded, "levels">, target: Tensor): Tensor {
+    return distances[this.options.distance](atLeastFloat32(this.decode(encoded, target)), target);
+  }
+
+  /**
+   * L_rec where each image's deepest level is another one's. Nothing is masked, so shallow levels would let the decoder copy: then this
+   * is no more than `rec`, and the reconstruction teaches the deep blocks nothing.
+   */
+  recMixed({ levels }: Pick<Encoded, "levels">, target: Tensor): Tensor {
+    return noGrad(() => {
+      const shallow = levels.slice(0, -1);
+      const deepest = levels.at(-1)!.narrow(0, 0, target.size(0));
+      const other = cat([deepest.slice(0, 1), deepest.slice(0, 0, 1)]);
+      return untracked(this.trainable.decoder, () => this.distance({ levels: [...shallow, other] }, target));
+    });
   }
 
   /** The decoder's images for the first of what was encoded, like `images` [n, channels, H, W]. */

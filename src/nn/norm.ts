@@ -42,6 +42,8 @@ abstract class BatchNorm extends Module {
   numBatchesTracked: Tensor;
   readonly eps: number;
   readonly momentum: number;
+  /** Whether training moves the running statistics. */
+  tracking = true;
 
   constructor(
     readonly features: number,
@@ -67,8 +69,10 @@ abstract class BatchNorm extends Module {
         `${this.constructor.name} expects [N, ${this.features}, ...] of ${this.dimensions.join(" or ")} dimensions, got [${shape.join(", ")}]`,
       );
     }
-    if (this.training) noGrad(() => this.numBatchesTracked.add_(1));
-    const { weight, bias, runningMean, runningVar, training, momentum, eps } = this;
+    const { weight, bias, training, momentum, eps } = this;
+    if (training && !this.tracking) return batchNorm(x, { weight, bias, training, eps });
+    if (training) noGrad(() => this.numBatchesTracked.add_(1));
+    const { runningMean, runningVar } = this;
     return batchNorm(x, { weight, bias, runningMean, runningVar, training, momentum, eps });
   }
 }
@@ -81,4 +85,15 @@ export class BatchNorm1d extends BatchNorm {
 /** For images [N, C, H, W]. */
 export class BatchNorm2d extends BatchNorm {
   protected readonly dimensions = [4];
+}
+
+/** Runs `measure` with the batch norms of a module as in training, but without a trace in their running statistics. */
+export function untracked<T>(module: Module, measure: () => T): T {
+  const norms = Array.from(module.namedModules(), ([, each]) => each).filter((each) => each instanceof BatchNorm);
+  for (const norm of norms) norm.tracking = false;
+  try {
+    return measure();
+  } finally {
+    for (const norm of norms) norm.tracking = true;
+  }
 }

@@ -263,6 +263,25 @@ describe("traps of MoCo v3", () => {
     for (const [i, value] of gradients(true).entries()) expect(value).toBeCloseTo(plain[i]!, 4);
   });
 
+  test("heads keep torch's own start, whatever the encoder's is", () => {
+    manualSeed(3);
+    const { online, predictor } = makeMoco({ hidden: 64, outFeatures: 48 }).trainable;
+    const weights = [...online.head.namedParameters(), ...predictor.namedParameters()].filter(([, each]) => each.ndim === 2);
+    expect(weights.map(([, each]) => each.shape)).toEqual([
+      [64, 16],
+      [64, 64],
+      [48, 64],
+      [64, 48],
+      [48, 64],
+    ]);
+    for (const [, weight] of weights) {
+      const bound = 1 / Math.sqrt(weight.size(1));
+      const largest = weight.abs().amax().item();
+      expect(largest).toBeLessThanOrEqual(bound);
+      expect(largest).toBeGreaterThan(0.97 * bound);
+    }
+  });
+
   test("the optimiser decays everything that is trained, and the predictor belongs to the queries only", () => {
     const method = makeMoco();
     expect(method.decayRule).toBe("all");
@@ -322,6 +341,29 @@ describe("RePre", () => {
     for (let n = 2; n < 4; n++) for (const { method, optimizer } of [whole, resumed]) step(method, optimizer, n);
     expect(changed(resumed.method.state(), whole.method.state())).toEqual([]);
     expect([...whole.method.state().keys()].filter((name) => name.startsWith("decoder.")).length).toBeGreaterThan(5);
+  });
+
+  test("a logged step measures the loss with the deepest level of another image, and leaves no trace", () => {
+    for (const levels of [2, 1]) {
+      const [logged, silent] = [0, 0].map(() => prepare(makeRepre(overMoco, { levels })));
+      const [yes, no] = [logged!, silent!].map((method, i) => {
+        const { metrics = {} } = method.step(formulaBatch(0, { locals: 0 }), at(0, { report: i === 0 }));
+        return metrics;
+      });
+      expect(Object.keys(yes!).sort()).toEqual(["accuracy", "featureStd", "recMixed"]);
+      expect(no).toEqual({});
+      expect(changed(logged!.state(), silent!.state())).toEqual([]);
+    }
+    // By hand: without batch norm an image's reconstruction depends on its own levels only.
+    const method = prepare(makeRepre(overMoco, { decoderBatchNorm: false }));
+    const images = fill([3, 3, 16, 16], 5).float();
+    const { levels } = method.framework.online.call(images, { levels: method.levels });
+    const [shallow, deep] = levels as [Tensor, Tensor];
+    const single = [0, 1, 2].map((i) => {
+      const mixed = { levels: [shallow.narrow(0, i, 1), deep.narrow(0, (i + 1) % 3, 1)] };
+      return method.distance(mixed, images.narrow(0, i, 1)).item();
+    });
+    expect(method.recMixed({ levels }, images).item()).toBeCloseTo((single[0]! + single[1]! + single[2]!) / 3, 5);
   });
 
   test("draws the original and its reconstruction", () => {
