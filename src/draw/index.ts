@@ -16,7 +16,16 @@ export {
   paste,
   type RgbImage,
 } from "./image.js";
-export { type HeatOptions, heatImage, keptImage, maskedImage, type PatchValues, patchGrids, topMass } from "./patches.js";
+export {
+  type HeatOptions,
+  heatImage,
+  keptImage,
+  maskedImage,
+  outlinedImage,
+  type PatchValues,
+  patchGrids,
+  topMass,
+} from "./patches.js";
 export { type AttentionOptions, attentionGrid, type ReconstructionOptions, readable, reconstructionGrid } from "./pictures.js";
 export { encodePng, writePictures, writePng } from "./png.js";
 export { type StripOptions, type StripPanel, type StripRow, stripChart } from "./strip.js";

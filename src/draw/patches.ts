@@ -53,6 +53,23 @@ export function maskedImage(image: RgbImage, mask: PatchValues): RgbImage {
   return out;
 }
 
+/** The image with a line around the patches that are marked (above 0.5). */
+export function outlinedImage(image: RgbImage, marked: PatchValues, color: Color = [255, 92, 0]): RgbImage {
+  const out = { ...image, data: image.data.slice() };
+  const width = Math.max(1, Math.round(Math.min(image.width / marked.columns, image.height / marked.rows) / 10));
+  const at = (x: number, y: number): boolean => {
+    if (x < 0 || y < 0 || x >= image.width || y >= image.height) return false;
+    const patch = Math.floor((y * marked.rows) / image.height) * marked.columns + Math.floor((x * marked.columns) / image.width);
+    return marked.values[patch]! > 0.5;
+  };
+  eachPixel(image, marked, (x, y, patch) => {
+    if (marked.values[patch]! <= 0.5) return;
+    const edge = [at(x - width, y), at(x + width, y), at(x, y - width), at(x, y + width)].includes(false);
+    if (edge) blendPixel(out, x, y, color, 1);
+  });
+  return out;
+}
+
 export interface HeatOptions {
   /** Default "inferno". */
   colormap?: Colormap;

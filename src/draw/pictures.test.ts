@@ -11,6 +11,7 @@ import {
   heatImage,
   keptImage,
   maskedImage,
+  outlinedImage,
   patchGrids,
   reconstructionGrid,
   topMass,
@@ -40,6 +41,18 @@ describe("patches", () => {
     });
     fc.assert(property, { numRuns: 20 });
     expect(pixel(grey, 0, 0)).toEqual([100, 100, 100]);
+  });
+
+  it("an outline runs along the inner edge of what is marked, around groups of patches as a whole", () => {
+    const values = Float32Array.from([0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0]);
+    const shown = outlinedImage(grey, { rows: 3, columns: 4, values }, [255, 0, 0]);
+    const red = (x: number, y: number) => pixel(shown, x, y)[0] === 255;
+    for (let y = 0; y < 12; y++) {
+      for (let x = 0; x < 12; x++) {
+        const inside = x >= 3 && x < 9 && y >= 4 && y < 8;
+        expect(red(x, y), `${x}, ${y}`).toBe(inside && (x === 3 || x === 8 || y === 4 || y === 7));
+      }
+    }
   });
 
   it("heat has one colour a patch, from the first to the last of the map", () => {

@@ -1,6 +1,16 @@
 // What a reader of RandSAC wants to see: the order of the segments, and how each is predicted from those before it.
 import { type Batch, denormalise } from "../data/index.js";
-import { grid, heatImage, imagesOf, maskedImage, type Picture, patchGrids, type RgbImage, readable } from "../draw/index.js";
+import {
+  grid,
+  heatImage,
+  imagesOf,
+  maskedImage,
+  outlinedImage,
+  type Picture,
+  patchGrids,
+  type RgbImage,
+  readable,
+} from "../draw/index.js";
 import { type Tensor, where } from "../torch/index.js";
 import { imagesOfPatches, patchTarget } from "./patch-target.js";
 import type { Randsac } from "./randsac.js";
@@ -9,7 +19,7 @@ import type { Randsac } from "./randsac.js";
 const STEPS = 6;
 const SHOWN = 4;
 
-/** `segments`: images, their segments coloured by order, all predictions together. `steps`: what is known, and the next segment predicted. */
+/** `segments`: images, their segments coloured by order, all predictions together. `steps`: what is known, and inside a line the next segment as it is predicted. */
 export function randsacPictures(method: Randsac, batch: Batch): Picture[] {
   const images = batch.views.image!.flatten(0, 1);
   const { stride } = method.encoder;
@@ -47,7 +57,8 @@ export function randsacPictures(method: Randsac, batch: Batch): Picture[] {
     const columns = shown.map((rank) => {
       const known = where(byPixel(ranks.lt(rank), shape, stride), original, restored);
       const later = patchGrids(ranks.gt(rank).float().unflatten(1, shape), "later");
-      return pixels(known).map((each, i) => maskedImage(each, later[i]!));
+      const now = patchGrids(ranks.eq(rank).float().unflatten(1, shape), "now");
+      return pixels(known).map((each, i) => outlinedImage(maskedImage(each, later[i]!), now[i]!));
     });
     return grid(
       rows.map((i) => columns.map((column) => column[i]!)),
