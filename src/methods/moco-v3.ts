@@ -86,8 +86,6 @@ export class MocoV3 implements Framework {
   readonly momentum: MocoNetwork;
   readonly #ema: Ema;
   readonly #batchSize: number;
-  /** The step whose momentum update has been made: accumulated batches share one. */
-  #updatedAt = -1;
 
   constructor(
     readonly options: MocoV3Options,
@@ -124,7 +122,7 @@ export class MocoV3 implements Framework {
     const embedded = this.#embed(images);
     const { projected, encoded } = online.call(images, { classOnly: true, ...wanted, embedded });
     const [q1, q2] = projected.map((each) => predictor.call(each)) as [Tensor, Tensor];
-    const [k1, k2] = this.keys(images, at, embedded);
+    const [k1, k2] = this.keys(images, embedded);
     const first = infoNce(q1, k2, this.options.temperature);
     const second = infoNce(q2, k1, this.options.temperature);
     const ctr = first.loss.add(second.loss);
@@ -132,13 +130,9 @@ export class MocoV3 implements Framework {
     return { loss: ctr, terms: { ctr }, ...metrics, images, encoded };
   }
 
-  /** k_1 and k_2, [B, D] each: the momentum update, with the weights that the last optimiser step left, then the momentum encoder's pass. */
-  keys(images: Tensor, at: Progress, embedded?: Tensor): [Tensor, Tensor] {
-    return noGrad(() => {
-      if (this.#updatedAt !== at.step) this.#ema.update(this.momentumAt(at));
-      this.#updatedAt = at.step;
-      return this.momentum.call(images, { classOnly: true, embedded }).projected;
-    });
+  /** k_1 and k_2, [B, D] each. */
+  keys(images: Tensor, embedded?: Tensor): [Tensor, Tensor] {
+    return noGrad(() => this.momentum.call(images, { classOnly: true, embedded }).projected);
   }
 
   /** m at a step. */
@@ -165,8 +159,12 @@ export class MocoV3 implements Framework {
     });
   }
 
-  afterStep(): void {
-    // The momentum encoder moves at the beginning of the next step.
+  /**
+   * Algorithm 1 moves the momentum encoder before a step's keys are made, with the weights that the optimiser left and that step's m. That is
+   * here, one step ahead: so accumulated batches have keys of one encoder, and a forward pass changes no weight and can be replayed.
+   */
+  afterStep({ step, totalSteps }: Progress): void {
+    this.#ema.update(this.momentumAt({ step: step + 1, totalSteps }));
   }
 
   initEncoder(weights: ReadonlyMap<string, Tensor>): void {

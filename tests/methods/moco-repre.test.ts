@@ -104,7 +104,16 @@ describe("two steps as the reference program makes them", () => {
           );
         const images = fill([2, 4, 3, 16, 16], 10 + step);
         const batch = { views: { global: double ? images : images.float() }, index: new Int32Array(4) };
+        const compareState = (wanted: (name: string) => boolean) => {
+          const state = method.state();
+          for (const [each, product] of Object.entries(expected.state).filter(([name]) => wanted(name))) {
+            const own = state.get(each)!;
+            close(own.mul(fill(own.shape, 3).to(own.dtype)).sum().item(), product, each, Math.sqrt(own.numel));
+          }
+        };
         trainStep(method, optimizer, batch, at(step), ({ loss, terms }) => {
+          // The one that made this step's keys: it moves after the step here, and before the keys there.
+          compareState((each) => each.startsWith("momentum."));
           close(loss.item(), expected.loss, "loss");
           close((terms.ctr ?? terms.ce)!.item(), expected.con, "the contrastive term");
           if (terms.rec) close(terms.rec.item(), expected.rec, "rec");
@@ -125,11 +134,7 @@ describe("two steps as the reference program makes them", () => {
             );
           }
         });
-        const state = method.state();
-        for (const [each, product] of Object.entries(expected.state)) {
-          const own = state.get(each)!;
-          close(own.mul(fill(own.shape, 3).to(own.dtype)).sum().item(), product, each, Math.sqrt(own.numel));
-        }
+        compareState((each) => !each.startsWith("momentum."));
       }
     });
   }
@@ -205,23 +210,25 @@ describe("traps of MoCo v3", () => {
     expect(makeMoco({ momentumSchedule: "constant" }).momentumAt({ step: 9, totalSteps: 10 })).toBe(0.9);
   });
 
-  test("the momentum encoder moves before the keys, once a step however many batches it has, and not after", () => {
+  test("the momentum encoder moves once a step however many batches it has, with the weights the optimiser left and the next step's m", () => {
     const method = prepare(makeMoco());
-    noGrad(() => void method.trainable.online.head.layers[0]!.stateDict().get("weight")!.add_(1));
+    const weights = (network: Module) => network.stateDict().get("head.0.weight")!;
     const before = copyOf(method.momentum.stateDict());
-    tidy(() => void method.step(batch(), at(3)));
-    const moved = changed(method.momentum.stateDict(), before).filter(
-      (name) => !name.includes("running") && !name.includes("num_"),
-    );
-    expect(moved).toEqual(["head.0.weight"]);
-    const once = copyOf(method.momentum.stateDict());
-    tidy(() => void method.step(batch(), at(3)));
-    method.afterStep();
-    expect(
-      changed(method.momentum.stateDict(), once).filter((name) => !name.includes("running") && !name.includes("num_")),
-    ).toEqual([]);
-    tidy(() => void method.step(batch(), at(4)));
-    expect(changed(method.momentum.stateDict(), once)).toContain("head.0.weight");
+    const moved = () =>
+      changed(method.momentum.stateDict(), before).filter((name) => !name.includes("running") && !name.includes("num_"));
+    for (let batches = 0; batches < 2; batches++) tidy(() => void method.step(batch(), at(3)));
+    expect(moved()).toEqual([]);
+    noGrad(() => void weights(method.trainable.online).add_(1));
+    method.afterStep(at(3));
+    expect(moved()).toEqual(["head.0.weight"]);
+    const m = method.momentumAt({ step: 4, totalSteps: 10 });
+    const distance = weights(method.momentum).sub(before.get("head.0.weight")!);
+    expect(distance.amin().item()).toBeCloseTo(1 - m, 5);
+    expect(distance.amax().item()).toBeCloseTo(1 - m, 5);
+    // After the last step m is 1: it stays where it made the last keys.
+    const last = copyOf(method.momentum.stateDict());
+    method.afterStep(at(9));
+    expect(changed(method.momentum.stateDict(), last)).toEqual([]);
   });
 
   test("running statistics of the momentum encoder are its own, not averaged", () => {
