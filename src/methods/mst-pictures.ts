@@ -9,7 +9,7 @@ export function mstPictures(method: Mst, batch: Batch): Picture[] {
   const images = globalCrops(batch).narrow(0, 0, batch.views.global!.size(1));
   const taught = method.encoder.call(images, { attention: true });
   const [rows, columns] = taught.grid;
-  const attention = taught.attention!.slice(2, 1).float().unflatten(2, [rows, columns]);
+  const attention = taught.attention!.slice(2, method.encoder.prefix).float().unflatten(2, [rows, columns]);
   const original = denormalise(images, method.views);
   const pictures: Picture[] = [{ name: "attention", image: attentionGrid({ image: original, attention, direction: "across" }) }];
   const { decoder, student, maskToken } = method.trainable;

@@ -46,7 +46,7 @@ export type MstOptions = z.output<typeof mstOptions>;
 
 class MstModules extends Module {
   student: DinoNetwork;
-  /** e_mask, [C] */
+  /** e_mask, [embedWidth] */
   maskToken: Tensor;
   decoder: ImageDecoder | null;
 
@@ -54,7 +54,7 @@ class MstModules extends Module {
     super();
     const { backbone } = student;
     this.student = student;
-    this.maskToken = parameter(init.truncNormal_(empty([backbone.width])));
+    this.maskToken = parameter(init.truncNormal_(empty([backbone.embedWidth])));
     this.decoder =
       options.decoder === "on"
         ? new ImageDecoder({
@@ -126,7 +126,7 @@ export class Mst implements Method {
   mask(images: Tensor, attention: Tensor | null): Tensor | null {
     const { mask, num, p } = this.options;
     if (mask === "none") return null;
-    if (mask === "attention") return attentionGuidedMask(attention!.slice(2, 1).float().mean(1), { num, p });
+    if (mask === "attention") return attentionGuidedMask(attention!.slice(2, this.encoder.prefix).float().mean(1), { num, p });
     const [batch = 0, , height = 0, width = 0] = images.shape;
     return randomMask(batch, (height / this.encoder.stride) * (width / this.encoder.stride), p, images);
   }

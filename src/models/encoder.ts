@@ -5,9 +5,9 @@ import type { Grid } from "./position.js";
 
 /** Patches of the input that are replaced by a learnable token, after the patch embedding and before positions are added. */
 export interface TokenMask {
-  /** bool [B, N]: true where a patch is replaced. */
+  /** bool [B, N] on the final grid: true where a patch, or all patches of a cell, are replaced. */
   where: Tensor;
-  /** [C] */
+  /** [embedWidth] */
   token: Tensor;
 }
 
@@ -22,7 +22,7 @@ export interface EncodeOptions {
   attentionMask?: Tensor | undefined;
   /** Levels whose outputs are wanted, counted from 0 (negative from the end). They come as they leave the block, without the final norm. */
   levels?: readonly number[] | undefined;
-  /** The last block's attention of the class token is wanted. */
+  /** The last block's attention is wanted. */
   attention?: boolean | undefined;
   /** Only `feature` is wanted: where that is a class token, the last block is computed for it alone. Default false. */
   classOnly?: boolean | undefined;
@@ -37,7 +37,10 @@ export interface Encoded {
   patches: Tensor | null;
   /** The wanted levels, [B, 1 + n, C] each; n and C are the level's own. */
   levels: Tensor[];
-  /** Attention of the class token in the last block [B, heads, 1 + n], its own weight first; null unless wanted. */
+  /**
+   * Attention of the class token in the last block [B, heads, 1 + n], its own weight first; of an encoder without one the mean over all
+   * queries, [B, heads, n]. Null unless wanted.
+   */
   attention: Tensor | null;
   /** Rows and columns of patches of the input. */
   grid: Grid;
@@ -55,13 +58,15 @@ export interface Encoder extends Module {
   readonly patchEmbed: Module & { readonly proj: Module };
   /** Channels of its features. */
   readonly width: number;
+  /** Channels of its patch tokens where a mask token may take their place. */
+  readonly embedWidth: number;
   /** Pixels of the input behind one patch token, per side. */
   readonly stride: number;
   /** Channels of the input images. */
   readonly channels: number;
   /** 1 when a class token comes before the patches, else 0. */
   readonly prefix: number;
-  /** Number of levels: blocks of a ViT. */
+  /** Number of levels: blocks of a ViT, stages of a Swin. */
   readonly depth: number;
   /** Channels of each level, and the pixels of the input behind one of its tokens, per side. */
   readonly levelShapes: readonly LevelShape[];

@@ -13,6 +13,8 @@ export * from "./patches.js";
 export * from "./position.js";
 export * from "./regressor.js";
 export * from "./segment-decoder.js";
+export * from "./swin.js";
 export type { Tokenizer } from "./tokenizer.js";
 export * from "./vit.js";
 export type { VitInit } from "./vit-init.js";
+export type { Window } from "./window-attention.js";

@@ -144,6 +144,10 @@ export class VisionTransformer extends Module implements Encoder {
     initVit(this, init);
   }
 
+  get embedWidth(): number {
+    return this.width;
+  }
+
   /** All blocks give tokens of one width, on one grid. */
   get levelShapes(): LevelShape[] {
     return this.blocks.map(() => ({ width: this.width, stride: this.stride }));
@@ -194,8 +198,7 @@ export class VisionTransformer extends Module implements Encoder {
   /** @param images [B, channels, H, W] */
   forward(images: Tensor, options: EncodeOptions = {}): Encoded {
     const { levels = [], attention = false, classOnly = false, attentionMask: mask } = options;
-    if ((attention || classOnly) && !this.clsToken)
-      throw new ShapeError("attention and classOnly need an encoder with a class token");
+    if (attention && !this.clsToken) throw new ShapeError("attention needs a Vision Transformer with a class token");
     const wanted = levels.map((level) => {
       const index = level < 0 ? level + this.depth : level;
       if (!Number.isInteger(index) || index < 0 || index >= this.depth) {
@@ -205,7 +208,7 @@ export class VisionTransformer extends Module implements Encoder {
     });
     const last = this.depth - 1;
     // A wanted last level needs all its tokens.
-    const queries = classOnly && !wanted.includes(last) ? 1 : undefined;
+    const queries = classOnly && this.clsToken && !wanted.includes(last) ? 1 : undefined;
     let x = this.embed(images, options);
     let weights: Tensor | null = null;
     const outputs = new Map<number, Tensor>();
@@ -220,7 +223,7 @@ export class VisionTransformer extends Module implements Encoder {
       } else x = block.call(x, { mask, ...(i === last ? { queries } : {}) });
       if (wanted.includes(i)) outputs.set(i, x);
     }
-    const normed = this.norm.call(classOnly ? x.narrow(1, 0, 1) : x);
+    const normed = this.norm.call(classOnly && this.clsToken ? x.narrow(1, 0, 1) : x);
     const patches = classOnly ? null : normed.slice(1, this.prefix);
     return {
       tokens: normed,

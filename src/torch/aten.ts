@@ -195,6 +195,7 @@ export const aten = {
   l1Loss: op("l1_loss"),
   smoothL1Loss: op("smooth_l1_loss"),
   pixelShuffle: op("pixel_shuffle"),
+  constantPad: op("constant_pad_nd"),
   // many tensors in one call
   foreachAdd_: op<void>("_foreach_add_.List"),
   foreachAddScalar_: op<void>("_foreach_add_.Scalar"),

@@ -147,6 +147,11 @@ export function smoothL1Loss(
   return aten.smoothL1Loss(input, target, reductions[reduction], beta);
 }
 
+/** Fills with a value around the last dimensions: `sizes` has how much before and after the last one, then the one before it, and so on. */
+export function pad(x: Tensor, sizes: readonly number[], value = 0): Tensor {
+  return aten.constantPad(x, sizes, value);
+}
+
 /** [N, C r^2, H, W] -> [N, C, H r, W r] */
 export function pixelShuffle(x: Tensor, factor: number): Tensor {
   return aten.pixelShuffle(x, factor);
