@@ -6,12 +6,14 @@
 //   tau_s, tau_t   temperatures; a low tau_t sharpens the teacher, which balances the centre's pull towards uniform
 import { z } from "zod";
 import type { Batch, ViewPlan } from "../data/index.js";
+import type { Picture } from "../draw/index.js";
 import { DinoHead, type Encoded, type EncodeOptions, type Encoder } from "../models/index.js";
 import { buffer, Module, type StateDict } from "../nn/index.js";
 import { Ema } from "../optim/index.js";
 import { cat, keep, noGrad, normalize, type Tensor, zeros } from "../torch/index.js";
 import { dinoLoss, meanEntropy, teacherDistribution } from "./dino-loss.js";
 import { type Contrasted, type Framework, globalCrops } from "./framework.js";
+import { frameworkPictures } from "./framework-pictures.js";
 import { defineMethod, type MethodContext, type Progress, type StepResult, type TrivialLevel } from "./method.js";
 import { multiCropOptions, multiCropViews } from "./multi-crop.js";
 
@@ -199,6 +201,10 @@ export class Dino implements Framework {
       }
       this.#pending = [];
     });
+  }
+
+  picture(batch: Batch): Picture[] {
+    return frameworkPictures(this, batch);
   }
 
   initEncoder(weights: ReadonlyMap<string, Tensor>): void {

@@ -10,11 +10,13 @@
 // encoders, so they are made once.
 import { z } from "zod";
 import type { Batch, ViewPlan } from "../data/index.js";
+import type { Picture } from "../draw/index.js";
 import { type Encoded, type EncodeOptions, type Encoder, MocoHead, VisionTransformer } from "../models/index.js";
 import { Module, type StateDict } from "../nn/index.js";
 import { Ema } from "../optim/index.js";
 import { arange, noGrad, normalize, type Tensor } from "../torch/index.js";
 import { type Contrasted, type Framework, globalCrops } from "./framework.js";
+import { frameworkPictures } from "./framework-pictures.js";
 import { infoNce } from "./info-nce.js";
 import { defineMethod, type MethodContext, type Progress, type StepResult, type TrivialLevel } from "./method.js";
 import { twoCropOptions, twoCropViews } from "./multi-crop.js";
@@ -165,6 +167,10 @@ export class MocoV3 implements Framework {
    */
   afterStep({ step, totalSteps }: Progress): void {
     this.#ema.update(this.momentumAt({ step: step + 1, totalSteps }));
+  }
+
+  picture(batch: Batch): Picture[] {
+    return frameworkPictures(this, batch);
   }
 
   initEncoder(weights: ReadonlyMap<string, Tensor>): void {

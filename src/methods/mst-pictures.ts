@@ -1,7 +1,8 @@
 // What a reader of MST wants to see: original, mask and reconstruction side by side, and the teacher's attention by head.
 import { type Batch, denormalise } from "../data/index.js";
-import { attentionGrid, type Picture, reconstructionGrid } from "../draw/index.js";
+import { type Picture, reconstructionGrid } from "../draw/index.js";
 import { globalCrops } from "./framework.js";
+import { attentionPicture } from "./framework-pictures.js";
 import type { Mst } from "./mst.js";
 
 /** Pictures of the first global crop of each image of a batch. */
@@ -9,9 +10,8 @@ export function mstPictures(method: Mst, batch: Batch): Picture[] {
   const images = globalCrops(batch).narrow(0, 0, batch.views.global!.size(1));
   const taught = method.encoder.call(images, { attention: true });
   const [rows, columns] = taught.grid;
-  const attention = taught.attention!.slice(2, method.encoder.prefix).float().unflatten(2, [rows, columns]);
   const original = denormalise(images, method.views);
-  const pictures: Picture[] = [{ name: "attention", image: attentionGrid({ image: original, attention, direction: "across" }) }];
+  const pictures = [attentionPicture(method, images, taught)];
   const { decoder, student, maskToken } = method.trainable;
   if (!decoder) return pictures;
   const where = method.mask(images, taught.attention);

@@ -178,14 +178,14 @@ export class Repre implements Method {
     this.framework.initEncoder(weights);
   }
 
-  /** Original and reconstruction of the first global crop of each image. */
+  /** Original and reconstruction of the first global crop of each image, and what the framework shows. */
   picture(batch: Batch): Picture[] {
     return noGrad(() => {
       const images = globalCrops(batch).narrow(0, 0, batch.views.global!.size(1));
       const encoded = this.framework.online.call(images, { levels: this.levels });
       const reconstruction = denormalise(this.decode(encoded, images).float(), this.views).clamp({ min: 0, max: 1 });
       const image = reconstructionGrid({ original: denormalise(images, this.views), direction: "across", reconstruction });
-      return [{ name: "reconstruction", image }];
+      return [{ name: "reconstruction", image }, ...(this.framework.picture?.(batch) ?? [])];
     });
   }
 

@@ -373,14 +373,37 @@ describe("RePre", () => {
     expect(method.recMixed({ levels }, images).item()).toBeCloseTo((single[0]! + single[1]! + single[2]!) / 3, 5);
   });
 
-  test("draws the original and its reconstruction", () => {
-    const method = makeRepre(overMoco);
-    method.trainable.train(false);
-    const [picture, ...others] = method.picture({
-      ...formulaBatch(0, { locals: 0 }),
-      views: { global: randn([2, 3, 3, 16, 16]) },
-    });
-    expect(others).toEqual([]);
-    expect(picture!.name).toBe("reconstruction");
+  test("draws the original and its reconstruction, and what the framework shows, without a trace", () => {
+    for (const [framework, vit] of [
+      [overMoco, fixedVit],
+      [{ name: "dino", ...dino }, tinyVit],
+    ] as const) {
+      const method = makeRepre(framework, {}, vit);
+      method.trainable.train(false);
+      const before = copyOf(method.state());
+      for (const count of [1, 3]) {
+        const pictures = method.picture({ views: { global: randn([2, count, 3, 16, 16]) }, index: new Int32Array(count) });
+        expect(pictures.map(({ name }) => name)).toEqual(["reconstruction", "matches", "attention"]);
+        for (const { image } of pictures) expect(image.width).toBeGreaterThan(count * 100);
+      }
+      expect(changed(method.state(), before)).toEqual([]);
+    }
+  });
+
+  test("shows for each view the nearest other image", () => {
+    // Images 0 and 2 are alike, and so are 1 and 3: whatever the weights, their features are nearest.
+    const [a, b] = [fill([3, 16, 16], 1).float(), fill([3, 16, 16], 4).float()];
+    const view = stack([a, b, a.mul(1.01), b.mul(1.01)]);
+    const method = makeMoco();
+    const { image } = method.picture({ views: { global: stack([view, view]) }, index: new Int32Array(4) })[0]!;
+    // Rows of cells of 128 px with 6 between them, at the right of their labels.
+    const cell = (row: number, column: number) => {
+      const [x, y] = [image.width - (4 - column) * 134, 6 + row * 134];
+      return Array.from({ length: 128 }, (_, i) =>
+        image.data.slice(((y + i) * image.width + x) * 3, ((y + i) * image.width + x + 128) * 3),
+      );
+    };
+    for (const [i, other] of [2, 3, 0, 1].entries()) expect(cell(2, i)).toEqual(cell(1, other));
+    expect(cell(2, 0)).not.toEqual(cell(2, 1));
   });
 });
