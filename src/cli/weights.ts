@@ -48,7 +48,7 @@ export interface Weights extends LoadedEncoder {
 export async function loadWeights(path: string, options: VitConfig = {}): Promise<Weights> {
   const file = weightsFile(path);
   const recipe = recipeBeside(file);
-  const { loadVit } = await import("../models/index.js");
-  const { heads } = recipe?.model ?? {};
-  return { file, recipe, ...loadVit(file, { ...(heads !== undefined && { heads }), ...options }) };
+  const { loadEncoder } = await import("../models/index.js");
+  const heads = recipe?.model.name === "vit" ? recipe.model.heads : undefined;
+  return { file, recipe, ...loadEncoder(file, { ...(heads !== undefined && { heads }), ...options }) };
 }

@@ -144,6 +144,9 @@ export class VisionTransformer extends Module implements Encoder {
     initVit(this, init);
   }
 
+  get imageSize(): number | readonly [number, number] {
+    return this.config.imageSize;
+  }
   get embedWidth(): number {
     return this.width;
   }

@@ -2,7 +2,7 @@
 import type { Method } from "../methods/index.js";
 import { writeSafetensors } from "../torch/index.js";
 import type { Recipe } from "./recipe.js";
-import { vitConfigOf } from "./session.js";
+import { backboneConfigOf } from "./session.js";
 
 /** Writes the encoder of a run. */
 export function exportEncoder(
@@ -14,7 +14,7 @@ export function exportEncoder(
 ): void {
   const { encoder } = method;
   // In one order, whichever the recipe has: the same run writes the same file.
-  const model = Object.fromEntries(Object.entries(vitConfigOf(recipe)).sort(([a], [b]) => (a < b ? -1 : 1)));
+  const model = Object.fromEntries(Object.entries(backboneConfigOf(recipe)).sort(([a], [b]) => (a < b ? -1 : 1)));
   writeSafetensors(path, encoder.stateDict(), {
     format: "pt",
     tessera: version,
