@@ -17,6 +17,7 @@ export {
   type Encoder,
   loadEncoder,
   loadVit,
+  type SwinConfig,
   SwinTransformer,
   VisionTransformer,
   type VitConfig,
