@@ -1,5 +1,4 @@
 // The door of the models: backbones, heads and decoders.
-export * from "./backbone.js";
 export * from "./block.js";
 export * from "./checkpoint.js";
 export * from "./dino-head.js";

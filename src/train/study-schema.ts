@@ -78,8 +78,7 @@ export interface ArmInput extends Omit<z.input<typeof armSchema>, "recipe" | "se
 
 /** What a study file gives: `arms` are needed, and `base` unless each of them has a recipe; all else has a default. */
 export interface StudyInput extends Omit<z.input<typeof studySchema>, "base" | "arms"> {
-  /** What the arms add to it may be missing, such as the method. */
-  base?: Partial<RecipeInput> | string;
+  base?: RecipeInput | string;
   arms: Readonly<Record<string, ArmInput>>;
 }
 
