@@ -26,7 +26,7 @@ export default defineRecipe({
     decoderWidth: 96,
     lambda: 1,
   },
-  optimizer: { lr: 5e-4, weightDecay: 0.1, warmupEpochs: 10, finalLr: 0, clip: { kind: "none" } },
+  optimizer: { lr: 1e-3, weightDecay: 0.1, warmupEpochs: 10, finalLr: 0, clip: { kind: "none" } },
   train: { epochs: 100, batchSize: 256, precision: hasFastBfloat16() ? "bfloat16" : "float32" },
   knn: { everyEpochs: 5, k: [20] },
 });
