@@ -1,6 +1,7 @@
 // Writing files so that a reader never sees half of one: to a temporary name, synced, then renamed.
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { isAlive } from "./process.js";
 
 let counter = 0;
 
@@ -10,10 +11,13 @@ export function temporaryName(path: string): string {
   return join(dirname(path), `.${basename(path)}.${process.pid}.${counter}.tmp`);
 }
 
-/** Removes what processes left in a folder that were killed while they wrote there. */
+/** Removes what processes left in a folder that were killed while they wrote there; what living ones write stays. */
 export function removeTemporary(folder: string): void {
   if (!existsSync(folder)) return;
-  for (const name of readdirSync(folder)) if (name.endsWith(".tmp")) rmSync(join(folder, name), { force: true });
+  for (const name of readdirSync(folder)) {
+    const writer = Number(/\.(\d+)[.-]\d+\.tmp$/.exec(name)?.[1]);
+    if (name.endsWith(".tmp") && !(writer !== process.pid && isAlive(writer))) rmSync(join(folder, name), { force: true });
+  }
 }
 
 function syncFolder(folder: string): void {

@@ -12,7 +12,17 @@ export {
   type MethodOptions,
   registerMethod,
 } from "./methods/index.js";
-export { type Encoded, type Encoder, loadVit, VisionTransformer, type VitConfig, vitSizes } from "./models/index.js";
+export {
+  type Encoded,
+  type Encoder,
+  loadEncoder,
+  loadVit,
+  type SwinConfig,
+  SwinTransformer,
+  VisionTransformer,
+  type VitConfig,
+  vitSizes,
+} from "./models/index.js";
 export { manualSeed, noGrad, type Tensor, tensor, tidy, versionInfo } from "./torch/index.js";
 export {
   ConfigError,

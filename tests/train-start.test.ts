@@ -147,9 +147,9 @@ describe("resuming", slow, () => {
   it("sweeps what a killed process was writing", async () => {
     const out = cutBack("swept");
     for (const name of [
-      ".metrics.jsonl.1.1.tmp",
-      `checkpoints/.${named(30)}.safetensors.1.2.tmp`,
-      "export/.backbone.safetensors.1.3.tmp",
+      ".metrics.jsonl.99999999.1.tmp",
+      `checkpoints/.${named(30)}.safetensors.99999999.2.tmp`,
+      "export/.backbone.safetensors.99999999.3.tmp",
     ])
       writeFileSync(join(out, name), "half");
     await go(out, { resume: true });

@@ -8,6 +8,7 @@ import {
   type RecipeInput,
   type RunSummary,
   type resolveRecipe,
+  type SwinConfig,
   type Tensor,
   type tidy,
   type VisionTransformer,
@@ -60,17 +61,20 @@ holds<Equal<Recipe, RecipeOfTrain>>();
 holds<Equal<ReturnType<typeof resolveRecipe>, Recipe>>();
 holds<Equal<ReturnType<typeof defineRecipe>, RecipeInput>>();
 holds<Equal<typeof recipe.optimizer.lr, number>>();
-holds<Equal<typeof recipe.model.width, number>>();
+holds<Equal<Model<"vit">["width"], number>>();
 holds<Equal<typeof recipe.data.mean, number[]>>();
 holds<Equal<typeof recipe.data.channels, 1 | 3>>();
 holds<Equal<Awaited<ReturnType<typeof loadRecipe>>, Recipe>>();
 holds<Extends<Omit<Recipe, "method">, Omit<RecipeInput, "method">>>();
 
-// Every field of VitConfig can be set by a recipe, except the channels; and a model section is a VitConfig.
-type ModelKeys = Exclude<keyof Recipe["model"], "name" | "size">;
-holds<Equal<Exclude<keyof VitConfig, ModelKeys>, "channels">>();
-holds<Equal<Exclude<ModelKeys, keyof VitConfig>, never>>();
-holds<Extends<Omit<Recipe["model"], "name" | "size">, VitConfig>>();
+// Every field of a backbone's configuration can be set by a recipe, except the channels; and a model section is such a configuration.
+type Model<Name> = Omit<Extract<Recipe["model"], { name: Name }>, "name" | "size">;
+holds<Equal<Exclude<keyof VitConfig, keyof Model<"vit">>, "channels">>();
+holds<Equal<Exclude<keyof Model<"vit">, keyof VitConfig>, never>>();
+holds<Extends<Model<"vit">, VitConfig>>();
+holds<Equal<Exclude<keyof SwinConfig, keyof Model<"swin">>, "channels">>();
+holds<Equal<Exclude<keyof Model<"swin">, keyof SwinConfig>, never>>();
+holds<Extends<Model<"swin">, SwinConfig>>();
 
 // The doors.
 holds<Equal<Awaited<ReturnType<typeof pretrain>>, RunSummary>>();

@@ -109,7 +109,7 @@ async function dataFor(
   { spec, test, size }: { spec: string | undefined; test: string | undefined; size: number | undefined },
 ): Promise<DataRecipe> {
   const { resolveData } = await import("../train/index.js");
-  const evalSize = size ?? recipe?.data.evalSize ?? sideOf(encoder.config.imageSize);
+  const evalSize = size ?? recipe?.data.evalSize ?? sideOf(encoder.imageSize);
   if (spec === undefined) {
     if (!recipe) throw new UsageError("the weights belong to no run, so say on which images: --data SPEC");
     return { ...recipe.data, evalSize, ...(test !== undefined && { test, testSplit: undefined }) };

@@ -13,11 +13,8 @@ export function weightsFile(path: string): string {
     if (path.endsWith(".safetensors")) return path;
     throw new UsageError(`${path} is no safetensors file; expected one, or a run folder`);
   }
-  const folder = join(path, "export");
-  const exported = join(folder, "backbone.safetensors");
+  const exported = join(path, "export", "backbone.safetensors");
   if (existsSync(exported)) return exported;
-  const others = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith(".safetensors")) : [];
-  if (others.length === 1) return join(folder, others[0]!);
   const checkpoints = join(path, "checkpoints");
   const names = existsSync(checkpoints) ? readdirSync(checkpoints).filter((name) => /^step-\d+\.safetensors$/.test(name)) : [];
   const newest = names.sort().at(-1);
@@ -51,7 +48,7 @@ export interface Weights extends LoadedEncoder {
 export async function loadWeights(path: string, options: VitConfig = {}): Promise<Weights> {
   const file = weightsFile(path);
   const recipe = recipeBeside(file);
-  const { loadVit } = await import("../models/index.js");
-  const { heads } = recipe?.model ?? {};
-  return { file, recipe, ...loadVit(file, { ...(heads !== undefined && { heads }), ...options }) };
+  const { loadEncoder } = await import("../models/index.js");
+  const heads = recipe?.model.name === "vit" ? recipe.model.heads : undefined;
+  return { file, recipe, ...loadEncoder(file, { ...(heads !== undefined && { heads }), ...options }) };
 }

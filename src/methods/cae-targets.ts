@@ -2,7 +2,7 @@
 // (CAE v2). Each says how large its output is, which view of the crop it needs, and what the loss is.
 import { z } from "zod";
 import { type Batch, denormalise, type PairedView, type ViewPlan } from "../data/index.js";
-import { type Encoder, gatherTokens, loadTokenizer, loadVit, type Tokenizer } from "../models/index.js";
+import { type Encoder, gatherTokens, loadEncoder, loadTokenizer, type Tokenizer } from "../models/index.js";
 import { atLeastFloat32, cat, crossEntropy, mseLoss, noGrad, normalize, type Tensor, tensor } from "../torch/index.js";
 import { MethodOptionError } from "./errors.js";
 import type { MethodContext } from "./method.js";
@@ -128,7 +128,7 @@ function codesAt(tokenizer: Tokenizer, images: Tensor, positions: Tensor): Tenso
 }
 
 function featureTarget({ encoder: path, tokens }: CaeTargetOptions & { kind: "features" }, setting: Setting): CaeTarget {
-  const { encoder: frozen, metadata } = loadVit(path);
+  const { encoder: frozen, metadata } = loadEncoder(path);
   frozen.requiresGrad_(false);
   const { encoder, size, data, views } = setting;
   if (frozen.channels !== encoder.channels) {

@@ -226,5 +226,6 @@ export function teacherTemperature({ teacherTemperature: { from, to, epochs } }:
 export const dino = defineMethod({
   name: "dino",
   options: dinoOptions,
+  backbones: ["vit", "swin"],
   create: (options, context) => new Dino(options, context),
 });

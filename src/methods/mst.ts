@@ -156,5 +156,10 @@ export class Mst implements Method {
 export const mst = defineMethod({
   name: "mst",
   options: mstOptions,
+  backbones: ["vit", "swin"],
+  check: ({ mask }, { name, classToken }) =>
+    mask === "attention" && name === "vit" && !classToken
+      ? [{ path: "mask", message: 'is "attention"; expected "random" or "none", because model.classToken is false' }]
+      : [],
   create: (options, context): Method => new Mst(options, context),
 });

@@ -6,7 +6,15 @@ import { afterAll, describe, expect, test } from "vitest";
 import { expectClose, fill, readGolden, type Stored } from "../../tests/reference/golden.js";
 import { setWeights } from "../../tests/reference/vit-weights.js";
 import { noGrad, type Tensor, writeSafetensors, zeros } from "../torch/index.js";
-import { encoderTensors, inferVitConfig, loadVit, VisionTransformer, type VitConfig, WeightsError } from "./index.js";
+import {
+  encoderTensors,
+  inferVitConfig,
+  loadEncoder,
+  loadVit,
+  VisionTransformer,
+  type VitConfig,
+  WeightsError,
+} from "./index.js";
 
 const folder = mkdtempSync(join(tmpdir(), "tessera-checkpoint-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -115,7 +123,7 @@ test("positions of as many patches in another shape are interpolated, not taken 
 describe("what is no encoder is told", () => {
   test("no patch embedding", () => {
     expect(() => loadVit(save("other", new Map([["conv1.weight", zeros([2])]])))).toThrow(
-      "the file has no patch_embed.proj.weight, which a Vision Transformer by timm's names has; it has conv1.weight",
+      "the file has no patch_embed.proj.weight, which a Vision Transformer or a Swin by timm's names has; it has conv1.weight",
     );
   });
   test("no blocks or positions", () => {
@@ -135,5 +143,29 @@ describe("what is no encoder is told", () => {
     const path = save("metadata", new VisionTransformer(tiny).stateDict(), { model: "not JSON" });
     expect(() => loadVit(path)).toThrow(WeightsError);
     expect(() => loadVit(path)).toThrow('the metadata\'s "model" is not JSON');
+  });
+});
+
+describe("Swin", () => {
+  const small = readGolden<{ file: string; "feature of the file": Stored }>("swin_timm");
+  const path = () => {
+    const file = join(folder, "swin.safetensors");
+    writeFileSync(file, Buffer.from(small.file, "base64"));
+    return file;
+  };
+
+  test("timm's file gives timm's feature; the classifier is ignored", () => {
+    const { encoder, ignored } = loadEncoder(path());
+    expect(ignored).toEqual(["head.fc.bias", "head.fc.weight"]);
+    const { feature } = noGrad(() => encoder.call(fill([2, 3, 16, 16], 1).float()));
+    expectClose(feature, small["feature of the file"], 1e-5);
+    expect(encoder.levelShapes).toEqual([
+      { width: 8, stride: 4 },
+      { width: 16, stride: 8 },
+    ]);
+  });
+
+  test("is not a Vision Transformer", () => {
+    expect(() => loadVit(path())).toThrow(/holds a Swin, not a Vision Transformer: take loadEncoder/);
   });
 });

@@ -1,13 +1,16 @@
 // Encoders from files: timm's names, whatever prefix a framework put before them, at any image size.
 import { TesseraError } from "../errors.js";
 import { readSafetensors, type Tensor, tidy } from "../torch/index.js";
-import { VisionTransformer, type VitConfig } from "./vit.js";
+import { type BackboneConfig, createBackbone } from "./backbone.js";
+import type { Encoder } from "./encoder.js";
+import type { SwinConfig } from "./swin.js";
+import type { VisionTransformer, VitConfig } from "./vit.js";
 
 /** A file of weights that is not an encoder this library knows. */
 export class WeightsError extends TesseraError {}
 
-export interface LoadedEncoder {
-  encoder: VisionTransformer;
+export interface LoadedEncoder<E extends Encoder = Encoder> {
+  encoder: E;
   /** The file's metadata: method, architecture, epoch, branch, where it was written by this library. */
   metadata: Record<string, string>;
   /** Names in the file that are not the encoder's (classifiers, projection heads). */
@@ -36,24 +39,24 @@ export function encoderTensors(tensors: ReadonlyMap<string, Tensor>): { own: Map
   if (prefix === undefined) {
     const some = [...tensors.keys()].slice(0, 5).join(", ");
     throw new WeightsError(
-      `the file has no patch_embed.proj.weight, which a Vision Transformer by timm's names has; it has ${some}, ...`,
+      `the file has no patch_embed.proj.weight, which a Vision Transformer or a Swin by timm's names has; it has ${some}, ...`,
     );
   }
   const own = new Map<string, Tensor>();
   const ignored: string[] = [];
   for (const [name, tensor] of tensors) {
     const short = name.startsWith(prefix) ? name.slice(prefix.length) : "";
-    if (/^(cls_token|pos_embed|patch_embed\.|blocks\.|norm\.)/.test(short)) own.set(short, tensor);
+    if (/^(cls_token|pos_embed|patch_embed\.|blocks\.|layers\.|norm\.)/.test(short)) own.set(short, tensor);
     else ignored.push(name);
   }
   return { own, ignored };
 }
 
 /** What this library's exports say of their encoder. */
-function savedConfig({ model }: Readonly<Record<string, string>>): VitConfig {
-  if (!model) return {};
+function savedConfig<Config>({ model }: Readonly<Record<string, string>>): Config {
+  if (!model) return {} as Config;
   try {
-    return JSON.parse(model) as VitConfig;
+    return JSON.parse(model) as Config;
   } catch (cause) {
     throw new WeightsError(`the metadata's "model" is not JSON: ${model.slice(0, 60)}`, { cause });
   }
@@ -69,7 +72,7 @@ export function inferVitConfig(
   metadata: Readonly<Record<string, string>> = {},
   options: Pick<VitConfig, "imageSize"> = {},
 ): VitConfig {
-  const saved = savedConfig(metadata);
+  const saved = savedConfig<VitConfig>(metadata);
   const [width = 0, channels = 3, patchSize = 16] = own.get("patch_embed.proj.weight")!.shape;
   const depth = new Set([...own.keys()].flatMap((name) => /^blocks\.(\d+)\./.exec(name)?.[1] ?? [])).size;
   const classToken = own.has("cls_token");
@@ -103,20 +106,77 @@ export function inferVitConfig(
 }
 
 /**
- * Makes the encoder that a safetensors file holds: this library's exports and checkpoints, timm's files, and DINO's and MoCo v3's once
- * converted to safetensors.
- *
- * @param options changes to the inferred configuration, such as heads (MoCo v3's ViT-S has 12) or another imageSize
+ * The configuration that fits these tensors. The size of the images is not in the weights: metadata, or what the bias tables tell of windows
+ * that shrank to a grid, or 224.
  */
-export function loadVit(path: string, options: VitConfig = {}): LoadedEncoder {
+export function inferSwinConfig(
+  own: ReadonlyMap<string, Tensor>,
+  metadata: Readonly<Record<string, string>> = {},
+  options: Pick<SwinConfig, "imageSize"> = {},
+): SwinConfig {
+  const saved = savedConfig<SwinConfig>(metadata);
+  const [embedDim = 0, channels = 3, patchSize = 4] = own.get("patch_embed.proj.weight")!.shape;
+  const depths: number[] = [];
+  for (const name of own.keys()) {
+    const [, stage, block] = /^layers\.(\d+)\.blocks\.(\d+)\./.exec(name) ?? [];
+    if (stage !== undefined) depths[Number(stage)] = Math.max(depths[Number(stage)] ?? 0, Number(block) + 1);
+  }
+  const tables = depths.map((_, i) => own.get(`layers.${i}.blocks.0.attn.${biasTable}`));
+  if (tables.length === 0 || tables.some((table) => !table))
+    throw new WeightsError(`the weights have stages without ${biasTable}: not a Swin`);
+  const windows = tables.map((table) => (Math.sqrt(table!.size(0)) + 1) / 2);
+  if (!windows.every(Number.isInteger)) throw new WeightsError("the weights are of a Swin whose windows are not square");
+  const windowSize = saved.windowSize ?? Math.max(...windows);
+  const shrunk = windows.findIndex((window) => window < windowSize);
+  const mlp = own.get("layers.0.blocks.0.mlp.fc1.weight");
+  return {
+    imageSize: saved.imageSize ?? options.imageSize ?? (shrunk >= 0 ? windows[shrunk]! * patchSize * 2 ** shrunk : 224),
+    patchSize,
+    channels,
+    embedDim,
+    depths,
+    heads: tables.map((table) => table!.size(1)),
+    windowSize,
+    mlpRatio: mlp ? mlp.size(0) / embedDim : 4,
+    qkvBias: own.has("layers.0.blocks.0.attn.qkv.bias"),
+  };
+}
+
+const biasTable = "relative_position_bias_table";
+
+/**
+ * Makes the encoder that a safetensors file holds, a Vision Transformer or a Swin: this library's exports and checkpoints, timm's files, and
+ * DINO's, MoCo v3's and CAE's once converted to safetensors.
+ *
+ * @param options changes to the inferred configuration of a Vision Transformer, such as heads (MoCo v3's ViT-S has 12) or another imageSize; of a
+ *   Swin only imageSize counts
+ */
+export function loadEncoder(path: string, options: VitConfig = {}): LoadedEncoder {
   return tidy(() => {
     const { tensors, metadata } = readSafetensors(path);
     const { own, ignored } = encoderTensors(tensors);
+    if (own.has(`layers.0.blocks.0.attn.${biasTable}`)) {
+      const { imageSize } = options;
+      const config: BackboneConfig = {
+        name: "swin",
+        ...inferSwinConfig(own, metadata, imageSize === undefined ? {} : { imageSize }),
+      };
+      const encoder = createBackbone(config);
+      encoder.loadWeights(own);
+      return { encoder: encoder.eval(), metadata, ignored };
+    }
     const inferred = inferVitConfig(own, metadata, options);
-    const encoder = new VisionTransformer({ ...inferred, ...options });
+    const encoder = createBackbone({ ...inferred, ...options }) as VisionTransformer;
     const size = inferred.imageSize!;
     const [height, width] = typeof size === "number" ? [size, size] : size;
     encoder.loadWeights(own, [height / inferred.patchSize!, width / inferred.patchSize!]);
     return { encoder: encoder.eval(), metadata, ignored };
   });
+}
+
+/** As loadEncoder, for a file that holds a Vision Transformer. */
+export function loadVit(path: string, options: VitConfig = {}): LoadedEncoder<VisionTransformer> {
+  const loaded = loadEncoder(path, options);
+  if ("posEmbed" in loaded.encoder) return loaded as LoadedEncoder<VisionTransformer>;
+  throw new WeightsError(`${path} holds a Swin, not a Vision Transformer: take loadEncoder`);
 }

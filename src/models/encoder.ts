@@ -62,6 +62,8 @@ export interface Encoder extends Module {
   readonly embedWidth: number;
   /** Pixels of the input behind one patch token, per side. */
   readonly stride: number;
+  /** Pixels per side, or [height, width], that it is made for; others are taken as far as its grids allow. */
+  readonly imageSize: number | readonly [number, number];
   /** Channels of the input images. */
   readonly channels: number;
   /** 1 when a class token comes before the patches, else 0. */

@@ -30,27 +30,34 @@ export interface FusionDecoderConfig {
   batchNorm?: boolean;
 }
 
+/** Without what lies beyond a size: a grid that was filled up to be halved, as Swin's may be, comes back larger than it was. */
+const cropped = (maps: Tensor, [height, width]: readonly [number, number]): Tensor =>
+  maps.size(2) === height && maps.size(3) === width ? maps : maps.slice(2, 0, height).slice(3, 0, width);
+
 /** One level on its way in: what brings the decoder to its grid, and what fuses the two. */
 class Fusion extends Module {
   up: Sequential;
   lateral: Conv2d;
   fuse: Sequential;
   readonly #concat: boolean;
+  /** Whether the decoder has come to the level's own grid; else it is on a finer one. */
+  readonly #arrived: boolean;
 
-  constructor(up: Module[], lateral: Conv2d, fuse: Module[], concat: boolean) {
+  constructor(up: Module[], lateral: Conv2d, fuse: Module[], { concat, arrived }: { concat: boolean; arrived: boolean }) {
     super();
     this.up = new Sequential(...up);
     this.lateral = lateral;
     this.fuse = new Sequential(...fuse);
     this.#concat = concat;
+    this.#arrived = arrived;
   }
 
   forward(x: Tensor, level: Tensor): Tensor {
-    const decoded = this.up.call(x);
-    const size = [decoded.size(2), decoded.size(3)] as const;
+    const finer = this.up.call(x);
     const own = this.lateral.call(level);
-    const same = own.size(2) === size[0] && own.size(3) === size[1];
-    const fitted = same ? own : interpolate(own, { size, mode: "bilinear" });
+    const decoded = this.#arrived ? cropped(finer, [own.size(2), own.size(3)]) : finer;
+    const size = [decoded.size(2), decoded.size(3)] as const;
+    const fitted = this.#arrived ? own : interpolate(own, { size, mode: "bilinear" });
     return this.fuse.call(this.#concat ? cat([decoded, fitted], 1) : decoded.add(fitted));
   }
 }
@@ -91,7 +98,9 @@ export class FusionDecoder extends Module {
         if (form === "deconvolution" && factors.length > 0) up.push(...finer());
         while (stride > level.stride && factors.length > 0) up.push(...finer());
         const lateral = new Conv2d(level.width, at, 1);
-        return new Fusion(up, lateral, convStage(fusion === "concat" ? 2 * at : at, at, batchNorm), fusion === "concat");
+        const concat = fusion === "concat";
+        const fuse = convStage(concat ? 2 * at : at, at, batchNorm);
+        return new Fusion(up, lateral, fuse, { concat, arrived: stride === level.stride });
       });
     if (form === "deconvolution") {
       const rest: Module[] = [];
@@ -116,11 +125,11 @@ export class FusionDecoder extends Module {
       const stride = this.#strides[i]!;
       const [batch = 0, , channels = 0] = tokens.shape;
       const normed = this.norms[i]!.call(tokens).transpose(1, 2);
-      return normed.reshape([batch, channels, height / stride, width / stride]);
+      return normed.reshape([batch, channels, Math.ceil(height / stride), Math.ceil(width / stride)]);
     });
     let x = this.stem.call(maps.at(-1)!);
     for (const [i, fusion] of this.fusions.entries()) x = fusion.call(x, maps.at(-2 - i)!);
     const pixels = this.pixels.call(this.stages.call(x));
-    return this.#shuffle > 1 ? pixelShuffle(pixels, this.#shuffle) : pixels;
+    return cropped(this.#shuffle > 1 ? pixelShuffle(pixels, this.#shuffle) : pixels, [height, width]);
   }
 }

@@ -1,4 +1,5 @@
 // The door of the models: backbones, heads and decoders.
+export * from "./backbone.js";
 export * from "./block.js";
 export * from "./checkpoint.js";
 export * from "./dino-head.js";

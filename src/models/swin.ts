@@ -211,6 +211,10 @@ export class SwinTransformer extends Module implements Encoder {
     );
   }
 
+  get imageSize(): number | readonly [number, number] {
+    return this.config.imageSize;
+  }
+
   /** Rows and columns of the last stage for images of this size. */
   gridOf(images: Tensor): Grid {
     const [, channels, height = 0, width = 0] = images.shape;

@@ -229,6 +229,24 @@ describe("what an encoder gives", () => {
     });
   }
 
+  test("without a class token the feature is the mean of the patches, and the attention that of all of them", () => {
+    const vit = prepare({ ...tiny, classToken: false });
+    const { feature, patches, tokens, attention, levels } = vit.call(input(tiny), { attention: true, levels: [0] });
+    near(feature, patches!.mean(1), 1e-12);
+    const { weights } = vit.blocks[1]!.withAttention(levels[0]!);
+    expect(attention!.shape).toEqual([2, 2, 15]);
+    near(attention!, weights.mean(2), 1e-12);
+    const short = vit.call(input(tiny), { attention: true, classOnly: true });
+    expect(short.patches).toBeNull();
+    for (const [one, other] of [
+      [short.feature, feature],
+      [short.attention!, attention!],
+      [short.tokens, tokens],
+    ] as const) {
+      near(one, other, 1e-12);
+    }
+  });
+
   test("classOnly with the last level wanted still gives that level whole", () => {
     const { levels, tokens } = encode({ classOnly: true, levels: [-1] });
     expect(levels[0]!.shape).toEqual([2, 16, width]);
@@ -312,12 +330,6 @@ describe("wrong inputs are told", () => {
       expect(() => vit.call(randn([1, 3, 12, 20]), { levels: [level] })).toThrow(
         `level ${level} does not exist: the encoder has blocks 0 to 1`,
       );
-    }
-  });
-  test("class-token outputs without a class token", () => {
-    const plain = new VisionTransformer({ ...tiny, classToken: false });
-    for (const options of [{ attention: true }, { classOnly: true }]) {
-      expect(() => plain.call(randn([1, 3, 12, 20]), options)).toThrow("need an encoder with a class token");
     }
   });
   test("a width that heads do not divide, or that fixed positions cannot have", () => {

@@ -144,6 +144,9 @@ export class VisionTransformer extends Module implements Encoder {
     initVit(this, init);
   }
 
+  get imageSize(): number | readonly [number, number] {
+    return this.config.imageSize;
+  }
   get embedWidth(): number {
     return this.width;
   }
@@ -198,7 +201,6 @@ export class VisionTransformer extends Module implements Encoder {
   /** @param images [B, channels, H, W] */
   forward(images: Tensor, options: EncodeOptions = {}): Encoded {
     const { levels = [], attention = false, classOnly = false, attentionMask: mask } = options;
-    if (attention && !this.clsToken) throw new ShapeError("attention needs a Vision Transformer with a class token");
     const wanted = levels.map((level) => {
       const index = level < 0 ? level + this.depth : level;
       if (!Number.isInteger(index) || index < 0 || index >= this.depth) {
@@ -216,7 +218,7 @@ export class VisionTransformer extends Module implements Encoder {
       if (i === last && attention) {
         const result = tidy(() => {
           const { output, weights: all } = block.withAttention(x, { queries, mask });
-          return { output, row: all.select(2, 0) };
+          return { output, row: this.clsToken ? all.select(2, 0) : all.mean(2) };
         });
         x = result.output;
         weights = result.row;

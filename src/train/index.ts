@@ -12,7 +12,7 @@ export { duration, type ProgressState, progressLine, type Reporter, silentReport
 export { type Readout, readoutOf } from "./readout.js";
 export * from "./recipe.js";
 export { RunFolder } from "./run-folder.js";
-export { createEncoder, createMethod, freshEncoder, vitConfigOf } from "./session.js";
+export { backboneConfigOf, createEncoder, createMethod } from "./session.js";
 export { showRun } from "./show.js";
 export {
   type ArmInput,

@@ -2,6 +2,7 @@
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { isAlive } from "../process.js";
 import { RunError } from "./errors.js";
 
 interface Owner {
@@ -43,14 +44,5 @@ function ownerOf(path: string): Owner | null {
     return typeof pid === "number" && typeof host === "string" ? { pid, host } : null;
   } catch {
     return null;
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
   }
 }

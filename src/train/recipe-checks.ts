@@ -1,9 +1,9 @@
 // What no section can see by itself: whether the sections fit together.
 import { parseSpec } from "../data/index.js";
-import { methodNamed, trainsEncoder } from "../methods/index.js";
-import { colourKeys, fillData, fillModel, findCrops, shorterSide, valueAt } from "./recipe-defaults.js";
+import { methodNamed } from "../methods/index.js";
+import { backboneFacts, colourKeys, fillData, fillModel, findCrops, shorterSide, strideOf, valueAt } from "./recipe-defaults.js";
 import { type ConfigIssue, problem, show } from "./recipe-issues.js";
-import type { Parts } from "./recipe-types.js";
+import type { ModelPart, ModelRecipe, Parts } from "./recipe-types.js";
 
 const issue = (path: string, rest: string): ConfigIssue => ({ path, message: `${path} ${rest}` });
 
@@ -52,21 +52,17 @@ function checkData({ data }: Parts): ConfigIssue[] {
 function checkModel({ data, model, method, train }: Parts): ConfigIssue[] {
   const issues: ConfigIssue[] = [];
   const crops = findCrops(method);
-  if (model && !(method && !trainsEncoder(method.name))) {
-    const { patchSize } = model;
+  if (model) {
+    const filled = fillModel(model, crops?.values.globalSize);
+    const { imageSize } = filled;
+    const stride = strideOf(filled);
     const whole = (path: string, size: number | undefined) => {
-      if (size !== undefined && size % patchSize !== 0) {
-        issues.push(problem(path, size, `a multiple of model.patchSize, ${patchSize}`));
+      if (size !== undefined && size % stride !== 0) {
+        const rule = filled.name === "swin" ? "model.patchSize, doubled from stage to stage" : "model.patchSize";
+        issues.push(problem(path, size, `a multiple of ${rule}, ${stride}`));
       }
     };
-    if (model.size && model.width && model.depth && model.heads) {
-      issues.push(issue("model.size", `is ${show(model.size)}, but width, depth and heads are given too; leave out model.size`));
-    }
-    const { width, heads, imageSize } = fillModel(model, crops?.values.globalSize);
-    if (width % heads !== 0) issues.push(problem("model.width", width, `a multiple of model.heads, ${heads}`));
-    if (model.positions === "sin-cos" && width % 4 !== 0) {
-      issues.push(problem("model.width", width, "a multiple of 4 for sin-cos positions"));
-    }
+    issues.push(...(filled.name === "swin" ? checkSwin(filled) : checkVit(model as VitPart, filled)));
     if (model.imageSize !== undefined || !crops) {
       for (const side of new Set(typeof imageSize === "number" ? [imageSize] : imageSize)) whole("model.imageSize", side);
     }
@@ -85,22 +81,42 @@ function checkModel({ data, model, method, train }: Parts): ConfigIssue[] {
   return issues;
 }
 
+type VitPart = ModelPart & { name: "vit" };
+
+function checkVit(given: VitPart, { width, heads, positions }: ModelRecipe & { name: "vit" }): ConfigIssue[] {
+  const issues: ConfigIssue[] = [];
+  if (given.size && given.width && given.depth && given.heads) {
+    issues.push(issue("model.size", `is ${show(given.size)}, but width, depth and heads are given too; leave out model.size`));
+  }
+  if (width % heads !== 0) issues.push(problem("model.width", width, `a multiple of model.heads, ${heads}`));
+  if (positions === "sin-cos" && width % 4 !== 0) {
+    issues.push(problem("model.width", width, "a multiple of 4 for sin-cos positions"));
+  }
+  return issues;
+}
+
+function checkSwin({ embedDim, depths, heads }: ModelRecipe & { name: "swin" }): ConfigIssue[] {
+  if (heads.length !== depths.length) {
+    return [problem("model.heads", heads, `one number for each of the ${depths.length} stages of model.depths`)];
+  }
+  return heads.flatMap((count, stage) => {
+    const width = embedDim * 2 ** stage;
+    return width % count === 0 ? [] : [problem(`model.heads.${stage}`, count, `a divisor of the stage's width, ${width}`)];
+  });
+}
+
 /** What the method says of the encoder. */
 function checkMethod({ model, method, train }: Parts): ConfigIssue[] {
   if (!model || !method || !train) return [];
   const { name, ...options } = method;
   const { backbones = ["vit"], check } = methodNamed(name);
-  if (backbones.length === 0) return [];
   if (!backbones.includes(model.name)) {
     const known = backbones.map(show).join(" or ");
     return [problem("model.name", model.name, `${known}, because that is what the method "${name}" works over`)];
   }
-  const { width, depth, imageSize } = fillModel(model, findCrops(method)?.values.globalSize);
-  const [height, columns] = typeof imageSize === "number" ? [imageSize, imageSize] : imageSize;
-  const grid = [height / model.patchSize, columns / model.patchSize] as const;
+  const facts = { ...backboneFacts(fillModel(model, findCrops(method)?.values.globalSize)), batchSize: train.batchSize };
   // A grid of broken patches is told of by itself.
-  if (!check || !grid.every(Number.isInteger)) return [];
-  const facts = { name: model.name, grid, width, depth, classToken: model.classToken, batchSize: train.batchSize };
+  if (!check || !facts.grid.every(Number.isInteger)) return [];
   return check(options, facts).map(({ path, message }) => issue(`method.${path}`, message));
 }
 
@@ -146,13 +162,9 @@ function checkOptimizer({ optimizer, train }: Parts): ConfigIssue[] {
   return issues;
 }
 
-function checkKnn({ knn, data, model, method }: Parts, dataIsSound: boolean): ConfigIssue[] {
+function checkKnn({ knn, data, model }: Parts, dataIsSound: boolean): ConfigIssue[] {
   if (!knn) return [];
   const issues: ConfigIssue[] = [];
-  if (method && !trainsEncoder(method.name)) {
-    if (knn.everyEpochs === 0) return [];
-    return [problem("knn.everyEpochs", knn.everyEpochs, `0, because the method "${method.name}" trains no encoder to evaluate`)];
-  }
   if (knn.everyEpochs > 0 && data && dataIsSound && fillData(data).test === undefined) {
     issues.push(
       issue("knn.everyEpochs", `is ${knn.everyEpochs}, but there is nothing to classify; give data.test, or set it to 0`),
@@ -162,8 +174,9 @@ function checkKnn({ knn, data, model, method }: Parts, dataIsSound: boolean): Co
   if (knn.bank !== undefined && largest > knn.bank) {
     issues.push(problem("knn.k", knn.k, `at most as many neighbours as knn.bank has images, ${knn.bank}`));
   }
-  if (model && !model.classToken && knn.readout?.includes("class")) {
-    issues.push(problem("knn.readout", knn.readout, '"mean", because model.classToken is false'));
+  if (model && (model.name === "swin" || !model.classToken) && knn.readout?.includes("class")) {
+    const why = model.name === "swin" ? "a Swin has no class token" : "model.classToken is false";
+    issues.push(problem("knn.readout", knn.readout, `"mean", because ${why}`));
   }
   return issues;
 }

@@ -1,10 +1,10 @@
 // Defaults that follow from other sections: from the dataset its channels and normalisation, from the method's crops the image size,
 // from the method's paper its model and optimiser, from the length of the run its warm-up.
 import { type Normalization, parseSpec } from "../data/index.js";
-import { type BackboneName, methodNamed } from "../methods/index.js";
-import { vitSizes } from "../models/index.js";
+import { type BackboneName, methodNamed, type RecipeFacts } from "../methods/index.js";
+import { swinSizes, vitSizes } from "../models/index.js";
 import { isRecord } from "./recipe-issues.js";
-import type { Channels, DataRecipe, ModelRecipe, OptimizerRecipe, Parts, Recipe } from "./recipe-types.js";
+import type { Channels, DataRecipe, ModelPart, ModelRecipe, OptimizerRecipe, Parts, Recipe } from "./recipe-types.js";
 
 /** Per-channel mean and standard deviation of the training images, scaled to 0..1. */
 const normalizations: Readonly<Record<string, Normalization>> = {
@@ -81,7 +81,16 @@ export function fillData(data: NonNullable<Parts["data"]>): Omit<DataRecipe, "ev
 }
 
 /** Width, depth, heads and image size. */
-export function fillModel(model: NonNullable<Parts["model"]>, cropSize: number | undefined): ModelRecipe {
+export function fillModel(model: ModelPart, cropSize: number | undefined): ModelRecipe {
+  if (model.name === "swin") {
+    const { size, ...given } = model;
+    const preset = swinSizes[size ?? "tiny"];
+    const embedDim = given.embedDim ?? preset.embedDim;
+    const depths = given.depths ?? [...preset.depths];
+    const usual = given.embedDim === undefined && depths.length === preset.heads.length ? [...preset.heads] : undefined;
+    const heads = given.heads ?? usual ?? depths.map((_, i) => Math.max(1, Math.round(embedDim / 32)) * 2 ** i);
+    return { ...given, embedDim, depths, heads, imageSize: given.imageSize ?? cropSize ?? 224 };
+  }
   const { size, ...given } = model;
   const preset = vitSizes[size ?? "small"];
   const width = given.width ?? preset.width;
@@ -92,6 +101,21 @@ export function fillModel(model: NonNullable<Parts["model"]>, cropSize: number |
     heads: given.heads ?? Math.max(1, Math.round(width / 64)),
     imageSize: given.imageSize ?? cropSize ?? 224,
   };
+}
+
+/** Pixels behind one cell of the final grid, per side. */
+export function strideOf(model: ModelPart | ModelRecipe): number {
+  return model.name === "swin" ? model.patchSize * 2 ** ((model.depths ?? swinSizes.tiny.depths).length - 1) : model.patchSize;
+}
+
+/** What the rest of a recipe may ask of its backbone. */
+export function backboneFacts(model: ModelRecipe): Omit<RecipeFacts, "batchSize"> {
+  const [height, width] = typeof model.imageSize === "number" ? [model.imageSize, model.imageSize] : model.imageSize;
+  const stride = strideOf(model);
+  const grid = [height / stride, width / stride] as const;
+  if (model.name === "vit") return { name: "vit", grid, width: model.width, depth: model.depth, classToken: model.classToken };
+  const depth = model.depths.length;
+  return { name: "swin", grid, width: model.embedDim * 2 ** (depth - 1), depth, classToken: false };
 }
 
 /** The shorter side of the images that positions are made for. */

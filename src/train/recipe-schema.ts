@@ -28,8 +28,30 @@ export const dataSchema = z.strictObject({
   evalSize: count.optional(),
 });
 
+/** All of `SwinConfig` but the channels, which are the data's. Defaults are those of src/models/swin.ts. */
+export const swinSchema = z.strictObject({
+  name: z.literal("swin"),
+  /** A published size, for whichever of embedDim, depths and heads is not given. Default tiny. */
+  size: z.enum(["tiny", "small", "base"]).optional(),
+  /** Channels of the first stage; they double from stage to stage. */
+  embedDim: count.optional(),
+  /** Blocks of each stage. */
+  depths: z.array(count).min(1).optional(),
+  /** Heads of each stage. Default: the size's where it has as many stages, else embedDim / 32 in the first, doubling. */
+  heads: z.array(count).min(1).optional(),
+  /** Tokens of a window's side. */
+  windowSize: count.default(7),
+  /** Pixels a side, or [height, width], that windows are made for. Default: the method's global crops. */
+  imageSize: z.union([count, z.tuple([count, count])]).optional(),
+  patchSize: count.default(4),
+  mlpRatio: positive.default(4),
+  qkvBias: z.boolean().default(true),
+  /** Largest drop-path probability. Default 0. */
+  dropPath: z.number().min(0).lt(1).default(0),
+});
+
 /** All of `VitConfig` but the channels, which are the data's. Defaults are those of src/models/vit.ts. */
-export const modelSchema = z
+export const vitSchema = z
   .strictObject({
     name: z.literal("vit").default("vit"),
     /** A published size, for whichever of width, depth and heads is not given. Default small. */
@@ -61,6 +83,9 @@ export const modelSchema = z
     init: z.enum(["dino", "timm", "mae", "moco-v3", "cae"]).default("dino"),
   })
   .prefault({});
+
+/** The model section by the backbone's name. */
+export const modelSchemas = { vit: vitSchema, swin: swinSchema } as const;
 
 /** The name only: the rest is checked by the method's own schema. */
 export const methodSchema = z.looseObject({ name: z.string() });
@@ -172,7 +197,8 @@ export const recipeSections = {
     .regex(/^[\w.-]+$/, "letters, digits, dots, hyphens and underscores")
     .optional(),
   data: dataSchema,
-  model: modelSchema,
+  /** By its name: modelSchemas has the others. */
+  model: vitSchema,
   method: methodSchema,
   optimizer: optimizerSchema,
   train: trainSchema,

@@ -5,15 +5,18 @@ import type {
   checkpointSchema,
   dataSchema,
   knnSchema,
-  modelSchema,
   optimizerSchema,
   picturesSchema,
   recipeSchema,
+  swinSchema,
   trainSchema,
+  vitSchema,
 } from "./recipe-schema.js";
 
 /** What a recipe file gives: `data.train` and `method.name` are needed, all else has a default (recipe-schema.ts says which). */
-export type RecipeInput = Omit<z.input<typeof recipeSchema>, "method"> & {
+export type RecipeInput = Omit<z.input<typeof recipeSchema>, "method" | "model"> & {
+  /** The backbone: a Vision Transformer where no name is given. */
+  model?: z.input<typeof vitSchema> | z.input<typeof swinSchema>;
   /** The method and its options. */
   method: MethodSection;
 };
@@ -23,8 +26,13 @@ type Filled<Section, Keys extends keyof Section> = Section & { [Key in Keys]-?: 
 
 export type DataRecipe = Filled<z.output<typeof dataSchema>, "channels" | "mean" | "std" | "evalSize">;
 
-/** Without `name`, and with the data's channels, this is a `VitConfig`. `size` has become width, depth and heads and is no longer there. */
-export type ModelRecipe = Filled<z.output<typeof modelSchema>, "width" | "depth" | "heads" | "imageSize">;
+/** What a section says of the backbone; `size` is still there. */
+export type ModelPart = z.output<typeof vitSchema> | z.output<typeof swinSchema>;
+
+/** With the data's channels, this is a `BackboneConfig`. `size` has become numbers and is no longer there. */
+export type ModelRecipe =
+  | Filled<z.output<typeof vitSchema>, "width" | "depth" | "heads" | "imageSize">
+  | Filled<z.output<typeof swinSchema>, "embedDim" | "depths" | "heads" | "imageSize">;
 
 type AnyOptimizer = z.output<typeof optimizerSchema>;
 /** Of the options that only some optimisers have, those of this one are there. */
@@ -49,7 +57,7 @@ export interface Recipe {
 /** Sections that could be read; the others have problems of their own. */
 export interface Parts {
   data?: z.output<typeof dataSchema>;
-  model?: z.output<typeof modelSchema>;
+  model?: ModelPart;
   method?: MethodRecipe;
   optimizer?: AnyOptimizer;
   train?: z.output<typeof trainSchema>;

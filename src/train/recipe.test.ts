@@ -2,10 +2,12 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
 import { defineMethod, methodNamed, methods, mocoV3Options, registerMethod } from "../methods/index.js";
-import { VisionTransformer } from "../models/index.js";
+import { createBackbone } from "../models/index.js";
 import { ConfigError, differingKeys, peakLearningRate, type Recipe, resolveRecipe } from "./recipe.js";
 
 const least = { data: { train: "fashion-mnist" }, method: { name: "mst" } };
+/** A method that needs no class token. */
+const plain = { ...least, method: { name: "dino" } };
 
 function issuesOf(input: unknown): string[] {
   try {
@@ -100,9 +102,8 @@ describe("defaults", () => {
 
   it("makes a model section that the model understands", () => {
     const { model, data } = resolveRecipe({ ...least, model: { width: 32, depth: 1, positions: "sin-cos" } });
-    const { name, ...config } = model;
-    const vit = new VisionTransformer({ ...config, channels: data.channels });
-    expect([name, vit.width, vit.channels]).toEqual(["vit", 32, 1]);
+    const vit = createBackbone({ ...model, channels: data.channels });
+    expect([model.name, vit.width, vit.channels]).toEqual(["vit", 32, 1]);
   });
 
   it("fits the optimiser's options to its name and the warm-up to the run", () => {
@@ -219,6 +220,61 @@ describe("what a method says of the other sections", () => {
       "method.side is 3 on 4,4,384,12,false",
     ]);
     expect(issuesOf(recipe({ model: 3 }))).toEqual(["model is 3; expected an object"]);
+  });
+});
+
+describe("a Swin", () => {
+  const swin = (given: object = {}, sections: object = {}) => ({ ...least, model: { name: "swin", ...given }, ...sections });
+  const crops = { method: { name: "dino", crops: { globalSize: 32, localSize: 16 } } };
+
+  it("takes its size, what is given beside it, and the method's crops", () => {
+    expect(resolveRecipe(swin()).model).toEqual({
+      name: "swin",
+      embedDim: 96,
+      depths: [2, 2, 6, 2],
+      heads: [3, 6, 12, 24],
+      windowSize: 7,
+      imageSize: 224,
+      patchSize: 4,
+      mlpRatio: 4,
+      qkvBias: true,
+      dropPath: 0,
+    });
+    expect(resolveRecipe(swin({ size: "base" })).model).toMatchObject({ embedDim: 128, heads: [4, 8, 16, 32] });
+    const small = resolveRecipe(swin({ embedDim: 64, depths: [2, 2], windowSize: 4 }, crops));
+    expect(small.model).toMatchObject({ heads: [2, 4], imageSize: 32 });
+    expect(small.knn.readout).toBe("mean");
+    expect(resolveRecipe(small)).toEqual(small);
+    const made = createBackbone({ ...small.model, channels: 1 });
+    expect([made.width, made.stride, made.depth]).toEqual([128, 8, 2]);
+  });
+
+  it("tells what does not fit", () => {
+    expect(issuesOf(swin({ widht: 3, embedDim: 0 }))).toEqual([
+      "model.embedDim is 0; expected more than 0",
+      expect.stringMatching(/^model.widht is unknown; /),
+    ]);
+    expect(issuesOf(swin({ depths: [1, 1], heads: [1] }, crops))).toEqual([
+      "model.heads is [1]; expected one number for each of the 2 stages of model.depths",
+    ]);
+    expect(issuesOf(swin({ embedDim: 10, depths: [1, 1], heads: [1, 3] }, crops))).toEqual([
+      "model.heads.1 is 3; expected a divisor of the stage's width, 20",
+    ]);
+    expect(resolveRecipe(swin({ depths: [1, 1, 1] }, crops)).model.name).toBe("swin");
+    expect(issuesOf(swin({}, crops))).toEqual([
+      "method.crops.localSize is 16; expected a multiple of model.patchSize, doubled from stage to stage, 32",
+    ]);
+    expect(issuesOf(swin({}, { knn: { readout: "class" } }))).toEqual([
+      'knn.readout is "class"; expected "mean", because a Swin has no class token',
+    ]);
+    expect(issuesOf({ ...least, model: { name: "swim" } })).toEqual([
+      'model.name is "swim"; expected one of "vit", "swin"; did you mean "swin"?',
+    ]);
+    for (const name of ["mae", "cae", "randsac"]) {
+      expect(issuesOf(swin({}, { method: { name } })).join()).toContain(
+        `model.name is "swin"; expected "vit", because that is what the method "${name}" works over`,
+      );
+    }
   });
 });
 
@@ -339,6 +395,7 @@ describe("problems", () => {
       "data.evalSize is 30; expected a multiple of model.patchSize, 4",
       "method.dino.crops.localSize is 15; expected a multiple of model.patchSize, 4",
       "train.batchSize is 1; expected at least 2, because method.dino.head.batchNorm is on",
+      'method.mask is "attention"; expected "random" or "none", because model.classToken is false',
       'optimizer.momentum is given, but only sgd and lars have it; optimizer.name is "adamw"',
       "optimizer.warmupEpochs is 10; expected less than train.epochs, 10",
     ]);
@@ -359,8 +416,8 @@ describe("problems", () => {
       /^knn\.everyEpochs is 5, but there is nothing to classify; give data\.test/,
     );
     expect(issuesOf({ ...least, knn: { k: [10, 200], bank: 100 } })[0]).toMatch(/^knn\.k is \[10,200\]; expected at most/);
-    expect(issuesOf({ ...least, knn: { readout: "class" }, model: { classToken: false } })[0]).toMatch(/expected "mean"/);
-    expect(resolveRecipe({ ...least, model: { classToken: false } }).knn.readout).toBe("mean");
+    expect(issuesOf({ ...plain, knn: { readout: "class" }, model: { classToken: false } })[0]).toMatch(/expected "mean"/);
+    expect(resolveRecipe({ ...plain, model: { classToken: false } }).knn.readout).toBe("mean");
   });
 
   it("tell a dataset option that makes no sense, and a size that changes nothing", () => {

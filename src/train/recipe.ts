@@ -1,8 +1,10 @@
 // A recipe: everything that decides a training run, as one object. A recipe file default-exports `defineRecipe({...})`; `resolveRecipe` checks
 // it, reports all problems at once, and fills in the defaults, so that what a run was made with can be read off its recipe.json.
 import { methodNamed } from "../methods/index.js";
+import { nearest } from "../nearest.js";
 import { crossChecks } from "./recipe-checks.js";
 import {
+  backboneFacts,
   fillData,
   fillKnn,
   fillModel,
@@ -12,9 +14,9 @@ import {
   withMethodDefaults,
   withoutColour,
 } from "./recipe-defaults.js";
-import { ConfigError, type ConfigIssue, isRecord, issuesOf, pathsOf, problem, unknownKey } from "./recipe-issues.js";
-import { aliases, recipeSchema, recipeSections } from "./recipe-schema.js";
-import type { DataRecipe, MethodRecipe, Parts, Recipe, RecipeInput } from "./recipe-types.js";
+import { ConfigError, type ConfigIssue, isRecord, issuesOf, pathsOf, problem, show, unknownKey } from "./recipe-issues.js";
+import { aliases, modelSchemas, recipeSchema, recipeSections } from "./recipe-schema.js";
+import type { DataRecipe, MethodRecipe, ModelPart, Parts, Recipe, RecipeInput } from "./recipe-types.js";
 
 export { ConfigError, type ConfigIssue } from "./recipe-issues.js";
 export type { DataRecipe, MethodRecipe, ModelRecipe, OptimizerRecipe, Recipe, RecipeInput } from "./recipe-types.js";
@@ -51,7 +53,7 @@ export function resolveRecipe(input: unknown): Recipe {
   const name = read("name");
   const checkpoint = read("checkpoint");
   const pictures = read("pictures");
-  const parts: Parts = { data: read("data"), model: read("model"), method };
+  const parts: Parts = { data: read("data"), model: readModel(given.model, issues, elsewhere), method };
   issues.push(...ofMethod);
   Object.assign(parts, { optimizer: read("optimizer"), train: read("train"), knn: read("knn") } satisfies Parts);
   issues.push(...crossChecks(parts, input.method));
@@ -60,16 +62,16 @@ export function resolveRecipe(input: unknown): Recipe {
     throw new ConfigError(issues);
   }
   const filled = fillData(data);
-  const vit = fillModel(model, findCrops(method)?.values.globalSize);
+  const backbone = fillModel(model, findCrops(method)?.values.globalSize);
   const recipe: Recipe = {
     ...(name !== undefined && { name }),
-    data: { ...filled, evalSize: filled.evalSize ?? shorterSide(vit) },
-    model: vit,
+    data: { ...filled, evalSize: filled.evalSize ?? shorterSide(backbone) },
+    model: backbone,
     method: filled.channels === 1 ? withoutColour(method, input.method) : method,
     optimizer: fillOptimizer(optimizer, train.epochs),
     train,
     checkpoint,
-    knn: fillKnn(knn, vit.classToken),
+    knn: fillKnn(knn, backboneFacts(backbone).classToken),
     pictures,
   };
   // Keys that were given as undefined are as good as not given.
@@ -91,6 +93,23 @@ export function resolveData(input: RecipeInput["data"], evalSize: number): DataR
   if (issues.length > 0 || !result.success) throw new ConfigError(issues, "the data");
   const filled = fillData(result.data);
   return { ...filled, evalSize: filled.evalSize ?? evalSize };
+}
+
+/** The model section, by the schema of the backbone that it names. */
+function readModel(given: unknown, issues: ConfigIssue[], elsewhere: readonly string[]): ModelPart | undefined {
+  const name = (isRecord(given) ? given.name : undefined) ?? "vit";
+  const names = Object.keys(modelSchemas);
+  if (typeof name !== "string" || !Object.hasOwn(modelSchemas, name)) {
+    const near = typeof name === "string" ? nearest(name, names) : undefined;
+    const hint = near ? `; did you mean "${near}"?` : "";
+    issues.push(problem("model.name", name, `one of ${names.map(show).join(", ")}${hint}`));
+    return undefined;
+  }
+  const schema = modelSchemas[name as keyof typeof modelSchemas];
+  const result = schema.safeParse(given);
+  if (result.success) return result.data;
+  issues.push(...issuesOf(result.error, schema, given, { prefix: ["model"], aliases, elsewhere }));
+  return undefined;
 }
 
 function readMethod(given: unknown, section: { name: string } | undefined, issues: ConfigIssue[]): MethodRecipe | undefined {

@@ -26,8 +26,6 @@ export class RunFolder {
   readonly checkpoints: string;
   readonly images: string;
   readonly captures: string;
-  readonly exports: string;
-  /** The exported encoder. */
   readonly exportPath: string;
   readonly metrics: MetricsLog;
 
@@ -36,8 +34,7 @@ export class RunFolder {
     this.checkpoints = join(path, "checkpoints");
     this.images = join(path, "images");
     this.captures = join(path, "captures");
-    this.exports = join(path, "export");
-    this.exportPath = join(this.exports, "backbone.safetensors");
+    this.exportPath = join(path, "export", "backbone.safetensors");
     this.metrics = new MetricsLog(join(path, "metrics.jsonl"));
   }
 

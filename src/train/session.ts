@@ -1,7 +1,7 @@
 // From a recipe to the things that train: data, loader, method, optimiser, schedules.
 import { createLoader, type Dataset, type Loader, type Position as LoaderPosition, openDataset } from "../data/index.js";
 import { type Method, methodNamed } from "../methods/index.js";
-import { type Encoder, VisionTransformer, type VitConfig } from "../models/index.js";
+import { type BackboneConfig, createBackbone, type Encoder } from "../models/index.js";
 import { AdamW, decayGroups, LARS, type Optimizer, type Schedule, SGD, schedule } from "../optim/index.js";
 import { manualSeed } from "../torch/index.js";
 import { RunError } from "./errors.js";
@@ -31,26 +31,19 @@ export function createMethod(recipe: Recipe): Method {
   });
 }
 
-/**
- * The encoder that a recipe's method would evaluate, with freshly initialised weights.
- *
- * @throws RunError where the method trains none
- */
-export function freshEncoder(recipe: Recipe): Encoder {
-  const { encoder, name } = createMethod(recipe);
-  if (encoder) return encoder;
-  throw new RunError(`the method "${name}" trains no encoder to evaluate; choose another one`);
-}
-
 /** The encoder of a recipe with freshly initialised weights. */
-export function createEncoder(recipe: Recipe, changes: VitConfig = {}): VisionTransformer {
-  return new VisionTransformer({ ...vitConfigOf(recipe), ...changes });
+export function createEncoder(recipe: Recipe, changes: { dropPath?: number } = {}): Encoder {
+  return createBackbone({ ...backboneConfigOf(recipe), ...changes });
 }
 
 /** The architecture of a recipe's encoder. */
-export function vitConfigOf(recipe: Recipe): VitConfig {
-  const { name: _, size: __, ...config } = recipe.model;
-  return { ...config, channels: recipe.data.channels };
+export function backboneConfigOf({ model, data: { channels } }: Recipe): BackboneConfig {
+  if (model.name === "swin") {
+    const { size: _, ...config } = model;
+    return { ...config, channels };
+  }
+  const { name: _, size: __, ...config } = model;
+  return { ...config, channels };
 }
 
 function createOptimizer(recipe: Recipe, method: Method, lr: number): Optimizer {

@@ -12,7 +12,7 @@ import { duration, type Reporter, silentReporter } from "./progress.js";
 import { type Readout, readoutsOf } from "./readout.js";
 import type { Recipe } from "./recipe.js";
 import { RunFolder } from "./run-folder.js";
-import { createEncoder, createMethod, freshEncoder } from "./session.js";
+import { createEncoder, createMethod } from "./session.js";
 import { listenForStop } from "./signals.js";
 import { evaluationData, type Study } from "./study.js";
 import { evaluateSubject, type KindName, kindNames, type Subject, settingsOf } from "./study-evaluate.js";
@@ -85,7 +85,7 @@ function buildAll({ runs }: StudyPlan): void {
   for (const [arm, recipe] of arms) {
     try {
       const { trainable, encoder } = createMethod(recipe);
-      for (const module of [trainable, encoder]) module?.dispose();
+      for (const module of [trainable, encoder]) module.dispose();
     } catch (error) {
       if (!(error instanceof TesseraError)) throw error;
       throw new RunError(`arm "${arm.name}": ${error.message}`, { cause: error });
@@ -134,7 +134,7 @@ async function evaluateRun(run: StudyRun, how: How & { head: string }): Promise<
 async function evaluateBaseline(baseline: BaselineRun, how: How): Promise<void> {
   const { kind, label, seed, folder, recipe } = baseline;
   const head = seed === undefined ? label : `${label}, seed ${seed}`;
-  const encoder = () => freshEncoder(recipe);
+  const encoder = () => createMethod(recipe).encoder;
   await evaluate({ folder, recipe, ...(kind === "random" && { encoder }) }, { ...how, head });
 }
 

@@ -78,7 +78,8 @@ export interface ArmInput extends Omit<z.input<typeof armSchema>, "recipe" | "se
 
 /** What a study file gives: `arms` are needed, and `base` unless each of them has a recipe; all else has a default. */
 export interface StudyInput extends Omit<z.input<typeof studySchema>, "base" | "arms"> {
-  base?: RecipeInput | string;
+  /** What the arms add to it may be missing, such as the method. */
+  base?: Partial<RecipeInput> | string;
   arms: Readonly<Record<string, ArmInput>>;
 }
 

@@ -1,7 +1,6 @@
 // A study: recipes side by side ("arms"), each trained with several seeds and evaluated in one way. A study file default-exports
 // `defineStudy({...})`; `loadStudy` checks it with all its arms' recipes and reports all problems at once, before anything is run.
 import { dirname, join } from "node:path";
-import { trainsEncoder } from "../methods/index.js";
 import { nearest } from "../nearest.js";
 import { nameOf, readConfigFile } from "./config-file.js";
 import { readRecipe } from "./load-recipe.js";
@@ -221,10 +220,6 @@ function checkEvaluation(arms: readonly StudyArm[], evaluate: EvaluateSettings):
   const issues: ConfigIssue[] = [];
   const without: string[] = [];
   for (const { name, recipe } of arms) {
-    if (!trainsEncoder(recipe.method.name)) {
-      const message = `arm "${name}": its method "${recipe.method.name}" trains no encoder to evaluate`;
-      issues.push({ path: `arms.${name}`, message });
-    }
     try {
       if (evaluationData(recipe, evaluate).test === undefined) without.push(name);
     } catch (error) {

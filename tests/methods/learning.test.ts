@@ -88,6 +88,8 @@ const vit = { imageSize: 16, patchSize: 4, width: 32, depth: 2, heads: 2 };
 const moco = { crops: { globalSize: 16 }, hidden: 64, outFeatures: 32, momentum: 0.99 };
 const fusion = { levels: 2, decoderWidth: 32 };
 const fixedVit = { ...vit, positions: "sin-cos", init: "moco-v3" } as const;
+/** 4 x 4 patches of 4 px in windows of 2, then 2 x 2 of 8 px. */
+const swin = { name: "swin", imageSize: 16, patchSize: 4, embedDim: 16, depths: [2, 1], heads: [1, 2], windowSize: 2 } as const;
 const makers: Record<string, () => Method> = {
   dino: () => new Dino(dinoOptions.parse(dino), context(vit)),
   "mst, attention-guided": () => new Mst(mstOptions.parse({ dino, num: 2, decoderWidth: 32 }), context(vit)),
@@ -122,6 +124,13 @@ const makers: Record<string, () => Method> = {
       maeOptions.parse({ crops: { globalSize: 16 }, decoderWidth: 32, decoderDepth: 1, decoderHeads: 2 }),
       context({ ...vit, positions: "sin-cos", init: "mae" }),
     ),
+  "dino on Swin": () => new Dino(dinoOptions.parse(dino), context(swin)),
+  "mst on Swin": () => new Mst(mstOptions.parse({ dino, num: 2, decoderWidth: 32 }), context(swin)),
+  "moco-v3 on Swin": () => new MocoV3(mocoV3Options.parse(moco), context(swin, 16)),
+  "repre over dino on Swin": () =>
+    new Repre(repreOptions.parse({ framework: { name: "dino", ...dino }, ...fusion }), context(swin)),
+  "repre over moco-v3 on Swin": () =>
+    new Repre(repreOptions.parse({ framework: { name: "moco-v3", ...moco }, ...fusion }), context(swin, 16)),
   "mst without decoder": () => new Mst(mstOptions.parse({ dino, decoder: "off" }), context(vit)),
 };
 

@@ -13,7 +13,13 @@ import {
   repre,
   repreOptions,
 } from "../../src/methods/index.js";
-import { FusionDecoder, type FusionDecoderConfig, type VisionTransformer, type VitConfig } from "../../src/models/index.js";
+import {
+  FusionDecoder,
+  type FusionDecoderConfig,
+  SwinTransformer,
+  type VisionTransformer,
+  type VitConfig,
+} from "../../src/models/index.js";
 import type { Module } from "../../src/nn/index.js";
 import { AdamW, decayGroups, SGD } from "../../src/optim/index.js";
 import { fromTypedArray, manualSeed, noGrad, ones, randn, stack, type Tensor, tidy } from "../../src/torch/index.js";
@@ -371,6 +377,27 @@ describe("RePre", () => {
       return method.distance(mixed, images.narrow(0, i, 1)).item();
     });
     expect(method.recMixed({ levels }, images).item()).toBeCloseTo((single[0]! + single[1]! + single[2]!) / 3, 5);
+  });
+
+  test("over a Swin: the stages on their own grids, also where merging fills a side up", () => {
+    for (const [framework, form, size] of [
+      [overMoco, "deconvolution", 28],
+      [{ name: "dino", ...dino }, "sub-pixel", 32],
+      [overMoco, "sub-pixel", 20],
+    ] as const) {
+      const config = { imageSize: size, patchSize: 4, embedDim: 8, depths: [1, 1, 1], heads: [1, 2, 2], windowSize: 4 };
+      const method = new Repre(repreOptions.parse({ framework, decoderWidth: 12, decoderForm: form }), {
+        ...context(),
+        encoder: () => new SwinTransformer(config),
+      });
+      expect(method.levels).toEqual([0, 1, 2]);
+      const images = fill([2, 4, 3, size, size], 7).float();
+      const encoded = method.framework.online.call(images.flatten(0, 1), { levels: method.levels });
+      expect(method.decode(encoded, images.flatten(0, 1)).shape).toEqual([8, 3, size, size]);
+      method.step({ views: { global: images }, index: new Int32Array(4) }, at(1)).loss.backward();
+      const without = [...method.trainable.namedParameters()].filter(([, each]) => each.requiresGrad && each.grad === null);
+      expect(without.map(([name]) => name)).toEqual([]);
+    }
   });
 
   test("draws the original and its reconstruction, and what the framework shows, without a trace", () => {

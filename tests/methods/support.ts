@@ -2,7 +2,7 @@
 
 import type { Batch } from "../../src/data/index.js";
 import type { Method, MethodContext, Progress, StepResult } from "../../src/methods/index.js";
-import { VisionTransformer, type VitConfig } from "../../src/models/index.js";
+import { type BackboneConfig, createBackbone, type VitConfig } from "../../src/models/index.js";
 import type { StateDict } from "../../src/nn/index.js";
 import type { Optimizer } from "../../src/optim/index.js";
 import { noGrad, type Tensor, tidy } from "../../src/torch/index.js";
@@ -10,10 +10,10 @@ import { fill } from "../reference/golden.js";
 
 export const tinyVit: VitConfig = { imageSize: 16, patchSize: 4, width: 16, depth: 2, heads: 2 };
 
-export function context(config: VitConfig = tinyVit, batchSize = 4): MethodContext {
+export function context(config: BackboneConfig = tinyVit, batchSize = 4): MethodContext {
   const channels = (config.channels ?? 3) as 1 | 3;
   return {
-    encoder: ({ dropPath = true } = {}) => new VisionTransformer({ ...config, dropPath: dropPath ? (config.dropPath ?? 0) : 0 }),
+    encoder: ({ dropPath = true } = {}) => createBackbone({ ...config, dropPath: dropPath ? (config.dropPath ?? 0) : 0 }),
     data: { channels, mean: Array(channels).fill(0.5), std: Array(channels).fill(0.25) },
     seed: 0,
     batchSize,
