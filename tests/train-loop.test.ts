@@ -122,7 +122,7 @@ describe("what a run writes", slow, () => {
 });
 
 describe("what changes nothing", slow, () => {
-  it("k-NN, pictures, logging and workers leave the weights as they are, to the last bit", async () => {
+  it("k-NN, pictures, logging, workers and a cache leave the weights as they are, to the last bit", async () => {
     const quiet = await run("quiet", tinyRecipe(ground.data, { train: { logEvery: 100 } }));
     const busy = await run(
       "busy",
@@ -130,7 +130,7 @@ describe("what changes nothing", slow, () => {
         knn: { everyEpochs: 1, k: [5] },
         pictures: { everyEpochs: 1, count: 3 },
         checkpoint: { everySteps: 3 },
-        train: { logEvery: 1, workers: 2, prefetch: 3 },
+        train: { logEvery: 1, workers: 2, prefetch: 3, cacheMegabytes: 1 },
       }),
     );
     for (const file of [last(24), "export/backbone.safetensors"]) {

@@ -5,7 +5,7 @@
 // The paper claims that alignment helps and that the attentive probe reads more off an encoder without a trained class token than the linear
 // one does. Here pixels are the target, each patch normalised, where the paper has a tokenizer's codes: nothing needs to be trained before.
 import { defineStudy } from "tessera";
-import { data, evaluate, model, precision } from "./cifar10.js";
+import { data, evaluate, model, train } from "./cifar10.js";
 
 export default defineStudy({
   title: "CAE: alignment and the depth of the regressor",
@@ -15,7 +15,7 @@ export default defineStudy({
     model,
     method: { name: "cae", crops: { globalSize: 32 }, regressorDepth: 2, decoderDepth: 2, decoderHeads: 4 },
     optimizer: { lr: 1e-3, lrScaling: "none", warmupEpochs: 0.5 },
-    train: { epochs: 5, batchSize: 128, precision, logEvery: 50 },
+    train: { ...train, epochs: 5 },
   },
   arms: {
     cae: { label: "CAE (regressor 2, aligned)" },

@@ -15,6 +15,14 @@ export const data: RecipeInput["data"] = {
   std: [0.247, 0.2435, 0.2616],
 };
 
+/** What all runs share; decoded files fit in the cache. */
+export const train = {
+  batchSize: 128,
+  precision: hasFastBfloat16() ? "bfloat16" : "float32",
+  logEvery: 50,
+  cacheMegabytes: 200,
+} satisfies RecipeInput["train"];
+
 /** 1.2 M parameters over 8 x 8 patches of 4 px, as RandSAC's experiments on CIFAR-10 have them. */
 export const model = { patchSize: 4, width: 128, depth: 6, heads: 4 } as const;
 
@@ -30,8 +38,6 @@ export const twoCrops = {
 
 /** DINO's projection head, small; without batch norm a model of this size tends to collapse. */
 export const dinoHead = { outFeatures: 1024, hidden: 512, bottleneck: 128, batchNorm: true } as const;
-
-export const precision = hasFastBfloat16() ? ("bfloat16" as const) : ("float32" as const);
 
 /** k-NN and probes learn from a part of the training images and are tested on all test images. */
 export const evaluate: StudyInput["evaluate"] = { trainImages: 20_000, knn: { k: [20] } };

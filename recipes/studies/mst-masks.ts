@@ -6,7 +6,7 @@
 // so is the attention-guided mask without the decoder. Every mask hides an eighth of the tokens on average, which is ours: guided, each of the
 // lowest quarter with probability 1/2; random, each token with probability 1/8.
 import { defineStudy } from "tessera";
-import { data, dinoHead, evaluate, model, precision, twoCrops } from "./cifar10.js";
+import { data, dinoHead, evaluate, model, train, twoCrops } from "./cifar10.js";
 
 export default defineStudy({
   title: "MST: which tokens are masked, and whether the image is restored",
@@ -24,7 +24,7 @@ export default defineStudy({
       dino: { crops: twoCrops, head: dinoHead, momentum: 0.99, freezeLastLayer: 0 },
     },
     optimizer: { lr: 1e-3, lrScaling: "none", weightDecay: 0.04, warmupEpochs: 0.5 },
-    train: { epochs: 3, batchSize: 128, precision, logEvery: 50 },
+    train: { ...train, epochs: 3 },
   },
   arms: {
     dino: { label: "no mask, no decoder (DINO)", set: { "method.mask": "none", "method.decoder": "off" } },

@@ -5,7 +5,7 @@
 // The paper's grid and patches (8 x 8 patches of 4 px), its segments and their numbers. As in its tables the decoder has no skips, but in the
 // last two arms. Ours: the small encoder, a decoder of 2 layers, and a few epochs where the paper does not say how many it trains here.
 import { defineStudy } from "tessera";
-import { data, evaluate, model, precision } from "./cifar10.js";
+import { data, evaluate, model, train } from "./cifar10.js";
 
 const square = (side: number, partitions: number[] = []) => ({ kind: "square", side, partitions });
 const blob = (count: number, partitions: number[] = []) => ({ kind: "blob", count, partitions });
@@ -19,7 +19,7 @@ export default defineStudy({
     model,
     method: { name: "randsac", crops: { globalSize: 32 }, decoderDepth: 2, decoderHeads: 4, skips: "off" },
     optimizer: { lr: 1e-3, lrScaling: "none", warmupEpochs: 0.5 },
-    train: { epochs: 5, batchSize: 128, precision, logEvery: 50 },
+    train: { ...train, epochs: 4 },
   },
   arms: {
     "patch-raster": { label: "patches, raster", set: { "method.segments": square(1), "method.order": "raster" } },

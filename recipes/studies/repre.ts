@@ -6,7 +6,7 @@
 // The paper claims that the branch improves its framework, and calls the several levels crucial. Differences are taken to DINO; read MoCo v3's
 // three arms against each other.
 import { defineStudy } from "tessera";
-import { data, dinoHead, evaluate, model, precision, twoCrops } from "./cifar10.js";
+import { data, dinoHead, evaluate, model, train, twoCrops } from "./cifar10.js";
 
 const dino = { name: "dino", crops: twoCrops, head: dinoHead, momentum: 0.99, freezeLastLayer: 0 } as const;
 const { locals: _, blur: __, ...mocoCrops } = twoCrops;
@@ -21,7 +21,7 @@ export default defineStudy({
     data,
     model,
     optimizer: { lr: 1e-3, lrScaling: "none", weightDecay: 0.04, warmupEpochs: 0.5 },
-    train: { epochs: 3, batchSize: 128, precision, logEvery: 50 },
+    train: { ...train, epochs: 3 },
   },
   arms: {
     dino: { label: "DINO", set: { method: dino } },

@@ -143,6 +143,8 @@ export const trainSchema = z
     workers: z.int().min(0).optional(),
     /** Batches made ahead. */
     prefetch: count.default(2),
+    /** Keep up to so many megabytes of decoded images in memory: for folders of small files, whose decoding costs more than their views. */
+    cacheMegabytes: count.optional(),
     /** Ends the run after so many steps, if its epochs have more; its schedules, warm-up included, shrink with it. Default: epochs decide. */
     maxSteps: count.optional(),
     /** Steps between two lines of metrics.jsonl. */

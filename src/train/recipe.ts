@@ -143,6 +143,7 @@ export const resultNeutralKeys = [
   "name",
   "train.workers",
   "train.prefetch",
+  "train.cacheMegabytes",
   "train.logEvery",
   "checkpoint.*",
   "knn.*",

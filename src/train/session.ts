@@ -1,5 +1,5 @@
 // From a recipe to the things that train: data, loader, method, optimiser, schedules.
-import { createLoader, type Dataset, type Loader, type Position as LoaderPosition, openDataset } from "../data/index.js";
+import { cached, createLoader, type Dataset, type Loader, type Position as LoaderPosition, openDataset } from "../data/index.js";
 import { type Method, methodNamed } from "../methods/index.js";
 import { type BackboneConfig, createBackbone, type Encoder } from "../models/index.js";
 import { AdamW, decayGroups, LARS, type Optimizer, type Schedule, SGD, schedule } from "../optim/index.js";
@@ -125,9 +125,9 @@ export async function createSession(recipe: Recipe): Promise<Session> {
 
 /** The training loader, prefetching from a position on. */
 export function createTrainLoader({ recipe, dataset, method }: Session, startAt: LoaderPosition): Loader {
-  const { batchSize, seed, workers, prefetch } = recipe.train;
+  const { batchSize, seed, workers, prefetch, cacheMegabytes } = recipe.train;
   return createLoader({
-    dataset,
+    dataset: cacheMegabytes === undefined ? dataset : cached(dataset, cacheMegabytes * 1e6),
     plan: method.views,
     batchSize,
     seed,
