@@ -7,10 +7,13 @@ import { expectClose, fill, readGolden, type Stored } from "../../tests/referenc
 import { setWeights } from "../../tests/reference/vit-weights.js";
 import { noGrad, type Tensor, writeSafetensors, zeros } from "../torch/index.js";
 import {
+  type Encoder,
   encoderTensors,
   inferVitConfig,
   loadEncoder,
   loadVit,
+  type SwinConfig,
+  SwinTransformer,
   VisionTransformer,
   type VitConfig,
   WeightsError,
@@ -163,6 +166,70 @@ describe("Swin", () => {
       { width: 8, stride: 4 },
       { width: 16, stride: 8 },
     ]);
+  });
+
+  const tinySwin: SwinConfig = { imageSize: 64, embedDim: 8, depths: [2, 2], heads: [2, 4], windowSize: 4 };
+  const swin = (changes: SwinConfig = {}) => setWeights(new SwinTransformer({ ...tinySwin, ...changes })).eval();
+  const saved = (encoder: SwinTransformer, metadata: Record<string, string> = {}) => save("swin", encoder.stateDict(), metadata);
+  const outputs = (encoder: Encoder, given: Tensor) => noGrad(() => encoder.call(given).tokens);
+  const table = (encoder: Encoder, stage: number) =>
+    encoder.stateDict().get(`layers.${stage}.blocks.0.attn.relative_position_bias_table`)!;
+
+  test("the window and the image size are read off the bias tables", () => {
+    // 12 of 384 px, as timm's larger ones have: one window covers the last stage.
+    const made = swin({ windowSize: 6, imageSize: 48, qkvBias: false, mlpRatio: 2 });
+    const { encoder } = loadEncoder(saved(made));
+    expect((encoder as SwinTransformer).config).toEqual(made.config);
+    const shrunk = loadEncoder(saved(swin({ imageSize: 16, windowSize: 3 }))).encoder as SwinTransformer;
+    expect(shrunk.config).toMatchObject({ imageSize: 16, windowSize: 3 });
+  });
+
+  test("made for smaller images it does what it did on small images, made for larger ones its tables are interpolated", () => {
+    const made = swin();
+    const given = fill([1, 3, 16, 16], 1).float();
+    const metadata = { model: JSON.stringify(made.config) };
+    for (const path of [saved(made), saved(made, metadata)]) {
+      const { encoder } = loadEncoder(path, { imageSize: 16 });
+      expect([0, 1].map((stage) => table(encoder, stage).shape)).toEqual([
+        [49, 2],
+        [9, 4],
+      ]);
+      expect(outputs(encoder, given).equal(outputs(made, given))).toBe(true);
+    }
+    const narrow = swin({ imageSize: 16 });
+    const { encoder } = loadEncoder(saved(narrow), { imageSize: 64 });
+    const [before, after] = [table(narrow, 1), table(encoder, 1)];
+    expect([before.shape, after.shape]).toEqual([
+      [9, 4],
+      [49, 4],
+    ]);
+    expect(after.select(0, 24).sub(before.select(0, 4)).abs().amax().item()).toBeLessThan(1e-6);
+  });
+
+  test("windows that are not square load by their metadata, and are refused without", () => {
+    const made = swin({ imageSize: [8, 32] });
+    const { encoder } = loadEncoder(saved(made, { model: JSON.stringify(made.config) }));
+    const given = fill([1, 3, 8, 32], 1).float();
+    expect(outputs(encoder, given).equal(outputs(made, given))).toBe(true);
+    expect(() => loadEncoder(saved(made))).toThrow(
+      "the stages have bias tables of 21, 7 rows, which no square windows of one size give; expected a Swin of one window size",
+    );
+    expect(() => swin().loadWeights(made.stateDict())).toThrow(
+      "layers.0.blocks.0.attn.relative_position_bias_table has 21 rows; expected those of windows of 4 x 4 tokens or of a square window",
+    );
+  });
+
+  test("the published code's names: merging at the end of a stage, and tables that follow from sizes", () => {
+    const made = swin();
+    const names = [...made.stateDict()].map(
+      ([name, each]) => [name.replace("layers.1.downsample", "layers.0.downsample"), each] as const,
+    );
+    const tables = ["layers.0.blocks.1.attn_mask", "layers.0.blocks.0.attn.relative_position_index"];
+    const path = save("published", new Map([...names, ...tables.map((name) => [name, zeros([2])] as const)]));
+    const { encoder, ignored } = loadEncoder(path, { imageSize: 64 });
+    expect(ignored.sort()).toEqual(tables.toSorted());
+    const given = fill([1, 3, 64, 64], 1).float();
+    expect(outputs(encoder, given).equal(outputs(made, given))).toBe(true);
   });
 
   test("is not a Vision Transformer", () => {

@@ -1,7 +1,7 @@
 // Encoders from files: timm's names, whatever prefix a framework put before them, at any image size.
 import { TesseraError } from "../errors.js";
 import { readSafetensors, type Tensor, tidy } from "../torch/index.js";
-import { type BackboneConfig, createBackbone } from "./backbone.js";
+import { createBackbone } from "./backbone.js";
 import type { Encoder } from "./encoder.js";
 import type { SwinConfig } from "./swin.js";
 import type { VisionTransformer, VitConfig } from "./vit.js";
@@ -44,10 +44,20 @@ export function encoderTensors(tensors: ReadonlyMap<string, Tensor>): { own: Map
   }
   const own = new Map<string, Tensor>();
   const ignored: string[] = [];
+  const inside = (name: string) => (name.startsWith(prefix) ? name.slice(prefix.length) : "");
+  // Swin's own code keeps a stage's merging at the end of the stage before it, and tables that follow from the sizes.
+  const published = tensors.has(`${prefix}layers.0.downsample.norm.weight`);
   for (const [name, tensor] of tensors) {
-    const short = name.startsWith(prefix) ? name.slice(prefix.length) : "";
-    if (/^(cls_token|pos_embed|patch_embed\.|blocks\.|layers\.|norm\.)/.test(short)) own.set(short, tensor);
-    else ignored.push(name);
+    const short = inside(name);
+    if (
+      /^(cls_token|pos_embed|patch_embed\.|blocks\.|layers\.|norm\.)/.test(short) &&
+      !/(relative_position_index|attn_mask)$/.test(short)
+    ) {
+      own.set(
+        published ? short.replace(/^layers\.(\d+)\.downsample/, (_, stage) => `layers.${Number(stage) + 1}.downsample`) : short,
+        tensor,
+      );
+    } else ignored.push(name);
   }
   return { own, ignored };
 }
@@ -107,13 +117,12 @@ export function inferVitConfig(
 
 /**
  * The configuration that fits these tensors. The size of the images is not in the weights: metadata, or what the bias tables tell of windows
- * that shrank to a grid, or 224.
+ * that shrank to a grid, or the size at which one window covers the last stage.
  */
 export function inferSwinConfig(
   own: ReadonlyMap<string, Tensor>,
   metadata: Readonly<Record<string, string>> = {},
-  options: Pick<SwinConfig, "imageSize"> = {},
-): SwinConfig {
+): SwinConfig & { imageSize: NonNullable<SwinConfig["imageSize"]> } {
   const saved = savedConfig<SwinConfig>(metadata);
   const [embedDim = 0, channels = 3, patchSize = 4] = own.get("patch_embed.proj.weight")!.shape;
   const depths: number[] = [];
@@ -121,32 +130,47 @@ export function inferSwinConfig(
     const [, stage, block] = /^layers\.(\d+)\.blocks\.(\d+)\./.exec(name) ?? [];
     if (stage !== undefined) depths[Number(stage)] = Math.max(depths[Number(stage)] ?? 0, Number(block) + 1);
   }
-  const tables = depths.map((_, i) => own.get(`layers.${i}.blocks.0.attn.${biasTable}`));
+  const tables = Array.from(depths, (_, i) => own.get(`layers.${i}.blocks.0.attn.${biasTable}`));
   if (tables.length === 0 || tables.some((table) => !table))
     throw new WeightsError(`the weights have stages without ${biasTable}: not a Swin`);
-  const windows = tables.map((table) => (Math.sqrt(table!.size(0)) + 1) / 2);
-  if (!windows.every(Number.isInteger)) throw new WeightsError("the weights are of a Swin whose windows are not square");
-  const windowSize = saved.windowSize ?? Math.max(...windows);
-  const shrunk = windows.findIndex((window) => window < windowSize);
+  const { imageSize, windowSize } = saved;
   const mlp = own.get("layers.0.blocks.0.mlp.fc1.weight");
   return {
-    imageSize: saved.imageSize ?? options.imageSize ?? (shrunk >= 0 ? windows[shrunk]! * patchSize * 2 ** shrunk : 224),
+    ...(imageSize !== undefined && windowSize !== undefined
+      ? { imageSize, windowSize }
+      : windowsOf(
+          tables.map((table) => table!.size(0)),
+          patchSize,
+        )),
     patchSize,
     channels,
     embedDim,
     depths,
     heads: tables.map((table) => table!.size(1)),
-    windowSize,
     mlpRatio: mlp ? mlp.size(0) / embedDim : 4,
     qkvBias: own.has("layers.0.blocks.0.attn.qkv.bias"),
   };
+}
+
+/** The window and an image size that give stages bias tables of these lengths. */
+function windowsOf(lengths: readonly number[], patchSize: number): { imageSize: number; windowSize: number } {
+  const windows = lengths.map((length) => (Math.sqrt(length) + 1) / 2);
+  const windowSize = Math.max(...windows);
+  const shrunk = windows.findIndex((window) => window < windowSize);
+  const strides = windows.map((_, stage) => patchSize * 2 ** stage);
+  const imageSize = shrunk < 0 ? windowSize * strides.at(-1)! : windows[shrunk]! * strides[shrunk]!;
+  const fits = windows.every((window, i) => window === Math.min(windowSize, Math.max(1, Math.floor(imageSize / strides[i]!))));
+  if (fits && windows.every(Number.isInteger)) return { imageSize, windowSize };
+  throw new WeightsError(
+    `the stages have bias tables of ${lengths.join(", ")} rows, which no square windows of one size give; expected a Swin of one window size`,
+  );
 }
 
 const biasTable = "relative_position_bias_table";
 
 /**
  * Makes the encoder that a safetensors file holds, a Vision Transformer or a Swin: this library's exports and checkpoints, timm's files, and
- * DINO's, MoCo v3's and CAE's once converted to safetensors.
+ * DINO's, MoCo v3's, CAE's and Swin's own once converted to safetensors.
  *
  * @param options changes to the inferred configuration of a Vision Transformer, such as heads (MoCo v3's ViT-S has 12) or another imageSize; of a
  *   Swin only imageSize counts
@@ -157,11 +181,11 @@ export function loadEncoder(path: string, options: VitConfig = {}): LoadedEncode
     const { own, ignored } = encoderTensors(tensors);
     if (own.has(`layers.0.blocks.0.attn.${biasTable}`)) {
       const { imageSize } = options;
-      const config: BackboneConfig = {
+      const encoder = createBackbone({
         name: "swin",
-        ...inferSwinConfig(own, metadata, imageSize === undefined ? {} : { imageSize }),
-      };
-      const encoder = createBackbone(config);
+        ...inferSwinConfig(own, metadata),
+        ...(imageSize !== undefined && { imageSize }),
+      });
       encoder.loadWeights(own);
       return { encoder: encoder.eval(), metadata, ignored };
     }

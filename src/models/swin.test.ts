@@ -70,7 +70,7 @@ describe("windows", () => {
       fc.property(side, side, fc.integer({ min: 1, max: 5 }), (rows, columns, window) =>
         tidy(() => {
           const x = randn([2, rows, columns, 3]);
-          const cut = cutOf([rows, columns], [window, window], Math.floor(window / 2));
+          const cut = cutOf([rows, columns], [window, window], true);
           const windows = toWindows(x, cut);
           expect(windows.size(1)).toBe(cut.window[0] * cut.window[1]);
           expect(fromWindows(windows, [rows, columns], cut).equal(x)).toBe(true);
@@ -151,15 +151,6 @@ describe("as an encoder", () => {
     expect(() => swin.call(images, { levels: [2] })).toThrow("level 2 does not exist: the encoder has stages 0 to 1");
     expect(() => swin.call(randn([1, 3, 30, 32]))).toThrow(/multiples of the patch size 4, got 30x32/);
     expect(() => new SwinTransformer({ depths: [2, 2], heads: [1] })).toThrow(/as many numbers of heads/);
-  });
-
-  test("weights made for other windows are interpolated; one size gives the same weights", () => {
-    const larger = new SwinTransformer({ ...small, windowSize: 6, imageSize: 64 });
-    larger.loadWeights(swin.stateDict());
-    const again = new SwinTransformer({ ...small, imageSize: 32 }).eval();
-    again.loadWeights(swin.stateDict());
-    const images = randn([1, 3, 32, 32]);
-    expect(again.call(images).tokens.equal(swin.call(images).tokens)).toBe(true);
   });
 
   test("handles: masks and indices are made once", () => {

@@ -77,7 +77,7 @@ interface BlockOptions {
   width: number;
   heads: number;
   window: Window;
-  shift: number;
+  shifted: boolean;
   mlpRatio: number;
   qkvBias: boolean;
   dropPath: number;
@@ -89,16 +89,16 @@ class SwinBlock extends Module {
   norm2: LayerNorm;
   mlp: Mlp;
   readonly #dropPath: DropPath;
-  readonly #shift: number;
+  readonly #shifted: boolean;
   readonly #masks = new Map<string, Tensor | null>();
 
-  constructor({ width, heads, window, shift, mlpRatio, qkvBias, dropPath }: BlockOptions) {
+  constructor({ width, heads, window, shifted, mlpRatio, qkvBias, dropPath }: BlockOptions) {
     super();
     this.norm1 = new LayerNorm(width, { eps: EPS });
     this.attn = new WindowAttention(width, heads, window, { qkvBias });
     this.norm2 = new LayerNorm(width, { eps: EPS });
     this.mlp = new Mlp(width, Math.round(width * mlpRatio));
-    this.#shift = shift;
+    this.#shifted = shifted;
     this.#dropPath = new DropPath(dropPath);
   }
 
@@ -106,7 +106,7 @@ class SwinBlock extends Module {
   forward(x: Tensor, attention = false): { output: Tensor; attention: Tensor | null } {
     this.#dropPath.training = this.training;
     const [batch = 0, rows = 0, columns = 0, width = 0] = x.shape;
-    const cut = cutOf([rows, columns], this.attn.window, this.#shift);
+    const cut = cutOf([rows, columns], this.attn.window, this.#shifted);
     const bias = this.attn.bias(cut.window);
     const mask = this.#mask([rows, columns], cut, x);
     const windows = toWindows(this.norm1.call(x), cut);
@@ -196,8 +196,7 @@ export class SwinTransformer extends Module implements Encoder {
       const window = sides.map((side) => Math.min(windowSize, Math.max(1, Math.floor(side! / stride)))) as unknown as Window;
       const made = Array.from({ length: depth }, (_, i) => {
         const rate = (dropPath * index++) / Math.max(1, blocks - 1);
-        const shift = i % 2 === 0 ? 0 : Math.floor(windowSize / 2);
-        return new SwinBlock({ width, heads: heads[stage]!, window, shift, mlpRatio, qkvBias, dropPath: rate });
+        return new SwinBlock({ width, heads: heads[stage]!, window, shifted: i % 2 === 1, mlpRatio, qkvBias, dropPath: rate });
       });
       return new SwinStage(stage === 0 ? null : new PatchMerging(width / 2), made);
     });
@@ -274,14 +273,20 @@ export class SwinTransformer extends Module implements Encoder {
     });
   }
 
-  /** Copies an encoder's tensors in; bias tables made for other windows are interpolated. */
+  /**
+   * Copies an encoder's tensors in. Bias tables that were made for larger windows give their middle, which holds the offsets that are left;
+   * those made for smaller ones are interpolated.
+   */
   loadWeights(weights: ReadonlyMap<string, Tensor>): void {
     tidy(() => {
       const values = new Map(weights);
-      for (const [name, own] of this.stateDict()) {
-        const given = weights.get(name);
-        if (given && name.endsWith("relative_position_bias_table") && given.size(0) !== own.size(0)) {
-          values.set(name, resizeTable(given.float(), own.size(0)));
+      for (const [stage, { blocks }] of this.layers.entries()) {
+        for (const [i, { attn }] of blocks.entries()) {
+          const name = `layers.${stage}.blocks.${i}.attn.relative_position_bias_table`;
+          const given = weights.get(name);
+          if (given && given.size(0) !== attn.relativePositionBiasTable.size(0)) {
+            values.set(name, resizeTable(given.float(), attn.window, name));
+          }
         }
       }
       this.loadStateDict(values);
@@ -289,12 +294,19 @@ export class SwinTransformer extends Module implements Encoder {
   }
 }
 
-/** A square window's table for another square window, bicubic. */
-function resizeTable(table: Tensor, length: number): Tensor {
-  const [from, to] = [table.size(0), length].map((each) => Math.round(Math.sqrt(each))) as [number, number];
-  const image = table.transpose(0, 1).reshape([1, table.size(1), from, from]);
-  return interpolate(image, { size: [to, to], mode: "bicubic" })
-    .flatten(2)
-    .select(0, 0)
-    .transpose(0, 1);
+/** A square window's bias table for another window: cut where that is smaller, bicubic (as Swin's own code) where it is larger. */
+function resizeTable(table: Tensor, window: Window, name: string): Tensor {
+  const side = Math.sqrt(table.size(0));
+  if (!Number.isInteger(side) || side % 2 === 0) {
+    const expected = `those of windows of ${window.join(" x ")} tokens or of a square window`;
+    throw new ShapeError(`${name} has ${table.size(0)} rows; expected ${expected}`);
+  }
+  let image = table.transpose(0, 1).reshape([1, table.size(1), side, side]);
+  for (const [axis, tokens] of window.entries()) {
+    const wanted = 2 * tokens - 1;
+    if (wanted < side) image = image.narrow(2 + axis, (side - wanted) / 2, wanted);
+  }
+  const size = [2 * window[0] - 1, 2 * window[1] - 1] as const;
+  if (size[0] > image.size(2) || size[1] > image.size(3)) image = interpolate(image, { size, mode: "bicubic" });
+  return image.flatten(2).select(0, 0).transpose(0, 1);
 }

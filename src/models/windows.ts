@@ -8,10 +8,10 @@ export interface Cut {
   shift: readonly [rows: number, columns: number];
 }
 
-/** Windows shrink to a grid that is smaller than they are, and where one covers a side there is nothing to shift. */
-export function cutOf([rows, columns]: readonly [number, number], window: Window, shift: number): Cut {
-  const size = [Math.min(rows, window[0]), Math.min(columns, window[1])] as const;
-  return { window: size, shift: [rows <= window[0] ? 0 : shift, columns <= window[1] ? 0 : shift] };
+/** Windows shrink to a grid that is smaller than they are. Shifted ones shift by half of themselves, but where one covers a side. */
+export function cutOf([rows, columns]: readonly [number, number], [height, width]: Window, shifted: boolean): Cut {
+  const half = (side: number, window: number) => (shifted && side > window ? Math.floor(window / 2) : 0);
+  return { window: [Math.min(rows, height), Math.min(columns, width)], shift: [half(rows, height), half(columns, width)] };
 }
 
 /** The sides rounded up to whole windows. */

@@ -67,13 +67,14 @@ describe("decay", () => {
     const groups = decayGroups(new Vit(), (name, tensor) => tensor.ndim === 2 && !name.includes("patch"));
     expect(names(groups[0])).toEqual(["blocks.0.qkv.weight", "blocks.1.qkv.weight", "blocks.2.qkv.weight"]);
   });
-  test("a bias with more than one dimension does not decay either", () => {
+  test("a bias with more than one dimension does not decay either, and no Swin's table of them", () => {
     class Odd extends Module {
       bias: Tensor = parameter(zeros([2, 2]));
+      relativePositionBiasTable: Tensor = parameter(zeros([9, 2]));
       weight: Tensor = parameter(zeros([2, 2]));
       forward(): void {}
     }
-    expect(decayGroups(new Odd()).map(names)).toEqual([["weight"], ["bias"]]);
+    expect(decayGroups(new Odd()).map(names)).toEqual([["weight"], ["bias", "relative_position_bias_table"]]);
   });
   test("frozen parameters are in no group", () => {
     const vit = new Vit();

@@ -16,13 +16,13 @@ export interface ParameterGroup {
 
 /**
  * Which parameters decay: `all` (MoCo v3: biases, norms and tokens too), `no-bias-norm` (DINO: not biases and not what has one dimension;
- * CLS token and positions have three and decay), or true for those that do.
+ * CLS token and positions have three and decay; Swin: not its tables of position biases), or true for those that do.
  */
 export type DecayRule = "all" | "no-bias-norm" | ((name: string, parameter: Tensor) => boolean);
 
 function decays(rule: DecayRule, name: string, parameter: Tensor): boolean {
   if (rule === "all") return true;
-  if (rule === "no-bias-norm") return !/(^|\.)bias$/.test(name) && parameter.ndim > 1;
+  if (rule === "no-bias-norm") return !/(^|\.)(bias|relative_position_bias_table)$/.test(name) && parameter.ndim > 1;
   return rule(name, parameter);
 }
 
