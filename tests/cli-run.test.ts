@@ -89,6 +89,42 @@ describe("a run", slow, () => {
     expect(table.stdout).toMatch(
       /^k-NN of .*: 32 images of .* by 50 of .*\nread-out +k +top-1 +top-5\nclass +5 +\d+\.\d\d % +\d+\.\d\d %\n$/,
     );
+    const linear = await tessera(["evaluate", "linear", "-w", out, "--epochs", "3", "--batch", "16", "--lr", "0.1,1", "--json"], {
+      env,
+    });
+    expect(linear.code, linear.stderr).toBe(0);
+    const probe = JSON.parse(linear.stdout);
+    expect(probe).toMatchObject({
+      images: { train: 96, test: 32 },
+      classes: 10,
+      width: 32,
+      plan: { readout: "class", epochs: 3 },
+    });
+    expect(probe.grid.map(({ baseLr }: { baseLr: number }) => baseLr)).toEqual([0.1, 1]);
+    expect(linear.stderr).toContain("training: 96 of 288, epoch 1 of 3");
+    const pixels = await tessera(
+      [
+        "evaluate",
+        "linear",
+        "--pixels",
+        "--data",
+        "fashion-mnist",
+        "--size",
+        "28",
+        "--preset",
+        "moco-v3",
+        "--epochs",
+        "2",
+        "--images",
+        "50",
+        "-q",
+      ],
+      { env },
+    );
+    expect(pixels).toMatchObject({ code: 0, stderr: "" });
+    expect(pixels.stdout).toMatch(
+      /^linear probe of the images' pixels: 32 images of .*, learnt from 50 of .*\nprotocol moco-v3: read-out pixels \(784 numbers\), SGD, 2 epochs of batches of 50\nbase lr +lr +top-1 +top-5 +loss +epoch\n3 +0\.586 .* best\n$/,
+    );
     const size = await tessera(["evaluate", "knn", "-w", out, "--size", "30"], { env });
     expect(size).toMatchObject({
       code: 2,

@@ -22,6 +22,7 @@ describe("help and version", slow, () => {
       ["help"],
       ["pretrain", "--help"],
       ["evaluate", "knn", "--help"],
+      ["evaluate", "linear", "--help"],
       ["data", "verify", "--help"],
     ]) {
       const help = await tessera(args);
@@ -43,7 +44,26 @@ describe("wrong usage", slow, () => {
     [["pretran"], /unknown command 'pretran'\n\(Did you mean pretrain\?\)/],
     [["pretrain", "--rsume"], /unknown option '--rsume'\n\(Did you mean --resume\?\)/],
     [["evaluate", "kn"], /unknown command 'kn'\n\(Did you mean knn\?\)/],
-    [["evaluate", "knn"], /required option '-w, --weights <path>' not specified/],
+    [
+      ["evaluate", "knn"],
+      /^tessera: give what is to be measured: either --weights PATH, or --pixels for the images' own pixels\n$/,
+    ],
+    [["evaluate", "linear", "-w", "x", "--pixels"], /^tessera: give what is to be measured: either --weights PATH, or --pixels/],
+    [
+      ["evaluate", "linear", "--pixels", "--size", "28"],
+      /^tessera: --pixels needs the images and their size, as in --pixels --data/,
+    ],
+    [["evaluate", "linear", "--pixels", "--readout", "mean"], /^tessera: --readout is of an encoder, but --pixels has none\n$/],
+    [["evaluate", "linear", "-w", "x", "--lr", "0.1,0"], /^tessera: --lr is "0"; expected a number above 0\n$/],
+    [["evaluate", "linear", "-w", "x", "--readout", "mean,class"], /^tessera: --readout is mean,class; expected one\n$/],
+    [
+      ["evaluate", "linear", "-w", "x", "--preset", "dinov2"],
+      /--preset <name>' argument 'dinov2' is invalid\. Allowed choices are grid, dino/,
+    ],
+    [
+      ["evaluate", "linear", "-w", "x", "--augment", "often"],
+      /^tessera: --augment is "often"; expected a whole number, 1 or more\n$/,
+    ],
     [["show"], /missing required argument 'run'/],
     [["doctor", "now"], /too many arguments/],
     [["pretrain"], /^tessera: give a recipe, as in: tessera pretrain /],

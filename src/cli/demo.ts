@@ -131,7 +131,7 @@ interface Score {
 
 /** k-NN over the same images for everything that is compared. */
 async function comparison(recipe: Recipe, quiet: boolean) {
-  const [{ evaluationPlan, knnSplits, readoutOf }, { KnnEvaluator, pixelFeatures }] = await Promise.all([
+  const [{ evaluationPlan, knnSplits }, { KnnEvaluator, pixelFeatures, readoutOf }] = await Promise.all([
     import("../train/index.js"),
     import("../evaluate/index.js"),
   ]);

@@ -1,7 +1,6 @@
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { collectGarbage } from "../../tests/garbage.js";
 import { memoryStats, rand, tensor, tidy, zeros } from "../torch/index.js";
 import {
   attentionGrid,
@@ -21,12 +20,6 @@ const grey = blank(12, 12, [100, 100, 100]);
 const pixel = ({ width, data }: { width: number; data: Uint8Array }, x: number, y: number): number[] => [
   ...data.subarray((y * width + x) * 3, (y * width + x) * 3 + 3),
 ];
-
-/** What other tests left outside of scopes would otherwise be collected between two counts of handles. */
-function collectGarbage(): void {
-  setFlagsFromString("--expose-gc");
-  (runInNewContext("gc") as () => void)();
-}
 
 describe("patches", () => {
   it("a mask covers exactly the masked patches", () => {

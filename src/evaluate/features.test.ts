@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { collectGarbage } from "../../tests/garbage.js";
 import { ArrayDataset, BadSampleError, createLoader, type Dataset, evalViews, sharedBytes, sharedInts } from "../data/index.js";
 import { Dropout, Linear, Sequential } from "../nn/index.js";
 import { memoryStats, type Tensor } from "../torch/index.js";
@@ -22,6 +23,7 @@ const loaderOf = (dataset: Dataset, batchSize = 8) =>
 describe("extractFeatures", () => {
   it("gives the features of every image in order, and leaves only them", async () => {
     const dataset = images(21);
+    collectGarbage();
     const before = memoryStats().handles;
     const seen: [number, number][] = [];
     const found = await extractFeatures(pixelFeatures(plan), loaderOf(dataset), plan, { onProgress: (...at) => seen.push(at) });
@@ -121,6 +123,7 @@ describe("extractFeatures", () => {
 
 describe("evaluateKnn", () => {
   it("classifies the test split by the training split, for every read-out", async () => {
+    collectGarbage();
     const before = memoryStats().handles;
     const found = await evaluateKnn({
       train: images(80),

@@ -7,6 +7,9 @@ import { EvaluateError } from "./errors.js";
 /** Images float32 [B, C, H, W], normalised, to features [B, ...]; or several read-outs by name. */
 export type FeatureFunction = (images: Tensor) => Tensor | Readonly<Record<string, Tensor>>;
 
+/** What features are kept as. */
+export type FeatureStore = "float32" | "bfloat16";
+
 /** What is needed of a loader: `createLoader({ plan: evalViews(...), shuffle: false, dropLast: false, ... })`. */
 export type EvaluationLoader = Pick<Loader, "batchSize" | "batchesPerEpoch"> & { epoch(epoch: number): AsyncIterable<RawBatch> };
 
@@ -17,17 +20,21 @@ export interface ExtractOptions {
   view?: string;
   /** Where the encoder is. Default cpu. Features are collected on the CPU. */
   device?: Device;
+  /** What features are kept as. Default float32; bfloat16 takes half of the memory. */
+  store?: FeatureStore;
   /** Run `fn` under bfloat16 autocast. Default false: DINO's protocol is float32. */
   bf16?: boolean;
   /** Told after each batch: images done and images at most. */
   onProgress?: (done: number, total: number) => void;
+  /** Which epoch of the loader; where its plan has chance in it, each gives other views of the images. Default 0. */
+  epoch?: number;
   /** Checked before each batch. */
   signal?: AbortSignal;
 }
 
 /** Features in the order of the dataset. Whoever asked for them disposes them. */
 export interface Features {
-  /** float32 [N, D] by read-out ("features" where `fn` gives a single Tensor); read-outs of more dimensions are flattened. */
+  /** [N, D] by read-out ("features" where `fn` gives a single Tensor); read-outs of more dimensions are flattened. */
   readonly features: Readonly<Record<string, Tensor>>;
   /** The sample of each row, ascending. Samples that could not be read are missing. */
   readonly index: Int32Array;
@@ -48,7 +55,10 @@ class Collector {
   #labels: Int32Array | undefined;
   #rows = 0;
 
-  constructor(capacity: number) {
+  constructor(
+    capacity: number,
+    readonly store: FeatureStore,
+  ) {
     this.#capacity = capacity;
     this.#index = new Int32Array(capacity);
   }
@@ -83,7 +93,7 @@ class Collector {
       const rows = value.flatten(1);
       let table = this.#tables.get(name);
       if (!table) {
-        table = keep(empty([this.#capacity, rows.size(1)]));
+        table = keep(empty([this.#capacity, rows.size(1)], { dtype: this.store }));
         this.#tables.set(name, table);
       }
       if (table.size(1) !== rows.size(1)) {
@@ -135,7 +145,7 @@ export function pixelFeatures(plan: PixelScale): (images: Tensor) => Tensor {
 }
 
 /** Puts a module in eval mode; what it returns sets every submodule's own mode back. */
-function evalMode(module: Module | undefined): () => void {
+export function evalMode(module: Module | undefined): () => void {
   if (!module) return () => {};
   const modes = Array.from(module.namedModules(), ([, each]) => [each, each.training] as const);
   module.eval();
@@ -144,7 +154,7 @@ function evalMode(module: Module | undefined): () => void {
   };
 }
 
-function viewOf(views: Readonly<Record<string, Tensor>>, name: string | undefined): Tensor {
+export function viewOf(views: Readonly<Record<string, Tensor>>, name: string | undefined): Tensor {
   const names = Object.keys(views);
   if (name === undefined && names.length !== 1) {
     throw new EvaluateError(`The loader makes the views ${names.join(", ")}; say which one holds the images with { view }.`);
@@ -171,13 +181,13 @@ export async function extractFeatures(
   plan: PixelScale,
   options: ExtractOptions = {},
 ): Promise<Features> {
-  const { module, view, device = "cpu", bf16 = false, onProgress, signal } = options;
+  const { module, view, device = "cpu", store = "float32", bf16 = false, epoch = 0, onProgress, signal } = options;
   const total = loader.batchesPerEpoch * loader.batchSize;
-  const collector = new Collector(total);
+  const collector = new Collector(total, store);
   const restore = evalMode(module);
   let done = 0;
   try {
-    for await (const raw of loader.epoch(0)) {
+    for await (const raw of loader.epoch(epoch)) {
       signal?.throwIfAborted();
       tidy(() =>
         noGrad(() => {

@@ -1,8 +1,9 @@
 // DINO's weighted k-NN (Caron et al. 2021, section 4.2 and the published code): each of the k nearest training features by cosine similarity
 // votes for its class with weight exp(similarity / 0.07). Votes are added where they belong; no one-hot tensor, no sort over the classes.
-import { arange, fromTypedArray, isTensor, noGrad, type Tensor, tidy, zeros } from "../torch/index.js";
+import { fromTypedArray, isTensor, noGrad, type Tensor, tidy, zeros } from "../torch/index.js";
 import { EvaluateError } from "./errors.js";
 import { checkFeatures, type NearestOptions, nearestNeighbors } from "./neighbors.js";
+import { placesOf } from "./scores.js";
 
 /** The numbers of neighbours that DINO reports. */
 export const defaultK: readonly number[] = [10, 20, 100, 200];
@@ -78,17 +79,14 @@ function countRight(
   { ks, classes, right }: { ks: readonly number[]; classes: number; right: number[][] },
 ): void {
   const votes = zeros([labels.size(0), classes], { dtype: "float64", device: labels.device });
-  const own = labels.unsqueeze(1);
-  const lower = arange(0, classes, 1, { device: labels.device }).lt(own); // a tie goes to the lower class number
   let from = 0;
   for (const [i, k] of ks.entries()) {
     votes.scatterAdd_(1, neighbors.classes.narrow(1, from, k - from), neighbors.weights.narrow(1, from, k - from));
     from = k;
     tidy(() => {
-      const mine = votes.gather(1, own);
-      const ahead = votes.gt(mine).to("int64").sum(1).add(votes.eq(mine).logicalAnd(lower).to("int64").sum(1));
-      right[i]![0]! += ahead.lt(1).to("int64").sum().item();
-      right[i]![1]! += ahead.lt(Math.min(5, k)).to("int64").sum().item();
+      const places = placesOf(votes, labels);
+      right[i]![0]! += places.lt(1).to("int64").sum().item();
+      right[i]![1]! += places.lt(Math.min(5, k)).to("int64").sum().item();
     });
   }
 }

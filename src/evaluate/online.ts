@@ -1,9 +1,9 @@
 // k-NN of an encoder: the training split as the bank, the test split as queries. The evaluator keeps its loaders, so that a training loop
 // can ask every few epochs; a part of the bank makes that fast.
 import { createLoader, type Dataset, type Loader, subset, type ViewPlan } from "../data/index.js";
-import { EvaluateError } from "./errors.js";
 import { type ExtractOptions, extractFeatures, type FeatureFunction, type Features } from "./features.js";
 import { type KnnOptions, type KnnResult, knn } from "./knn.js";
+import { sharedClasses } from "./labels.js";
 
 export interface KnnEvaluatorOptions extends Pick<KnnOptions, "k" | "temperature"> {
   /** The bank: a labelled training split. */
@@ -45,14 +45,7 @@ export class KnnEvaluator {
   constructor(options: KnnEvaluatorOptions) {
     this.#options = options;
     const { train, test, plan, bankSize, querySize, seed = 0, batchSize = 256, workers } = options;
-    for (const dataset of [train, test]) {
-      if (!dataset.classes)
-        throw new EvaluateError(`${dataset.name} has no labels; k-NN needs labels for the bank and for the queries.`);
-    }
-    if (train.classes!.join("\n") !== test.classes!.join("\n")) {
-      throw new EvaluateError(`${train.name} and ${test.name} have different classes; k-NN needs the same in both.`);
-    }
-    this.#classes = train.classes!.length;
+    this.#classes = sharedClasses(train, test, "k-NN").length;
     this.#sizes = [Math.min(bankSize ?? Infinity, train.length), Math.min(querySize ?? Infinity, test.length)];
     const loaderOf = (dataset: Dataset, size: number | undefined): Loader =>
       createLoader({

@@ -56,6 +56,8 @@ export interface LevelShape {
 export interface Encoder extends Module {
   /** What makes tokens of pixels; `proj` is its convolution. */
   readonly patchEmbed: Module & { readonly proj: Module };
+  /** The norm at the end, where there is one that every level's class token fits. */
+  readonly norm?: Module;
   /** Channels of its features. */
   readonly width: number;
   /** Channels of its patch tokens where a mask token may take their place. */

@@ -9,7 +9,6 @@ export { evaluationPlan, knnSplits } from "./online-knn.js";
 export { applyOverrides } from "./overrides.js";
 export { type PretrainOptions, pretrain, type RunSummary } from "./pretrain.js";
 export { duration, type ProgressState, progressLine, type Reporter, silentReporter, streamReporter } from "./progress.js";
-export { type Readout, readoutOf } from "./readout.js";
 export * from "./recipe.js";
 export { RunFolder } from "./run-folder.js";
 export { backboneConfigOf, createEncoder, createMethod } from "./session.js";

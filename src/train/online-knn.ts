@@ -1,8 +1,7 @@
 // k-NN while training: what the loss of a method does not say is whether its features get better.
 import { type Dataset, evalViews, openDataset, type ViewPlan } from "../data/index.js";
-import { type KnnEvaluation, KnnEvaluator } from "../evaluate/index.js";
+import { type KnnEvaluation, KnnEvaluator, readoutOf } from "../evaluate/index.js";
 import type { Encoder } from "../models/index.js";
-import { readoutOf } from "./readout.js";
 import type { Recipe } from "./recipe.js";
 
 /** One view of an image for evaluations, as the recipe's data section has it. */

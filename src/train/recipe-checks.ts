@@ -1,5 +1,6 @@
 // What no section can see by itself: whether the sections fit together.
 import { parseSpec } from "../data/index.js";
+import { needsClassToken } from "../evaluate/index.js";
 import { methodNamed } from "../methods/index.js";
 import { backboneFacts, colourKeys, fillData, fillModel, findCrops, shorterSide, strideOf, valueAt } from "./recipe-defaults.js";
 import { type ConfigIssue, problem, show } from "./recipe-issues.js";
@@ -174,7 +175,7 @@ function checkKnn({ knn, data, model }: Parts, dataIsSound: boolean): ConfigIssu
   if (knn.bank !== undefined && largest > knn.bank) {
     issues.push(problem("knn.k", knn.k, `at most as many neighbours as knn.bank has images, ${knn.bank}`));
   }
-  if (model && (model.name === "swin" || !model.classToken) && knn.readout?.includes("class")) {
+  if (model && (model.name === "swin" || !model.classToken) && knn.readout && needsClassToken(knn.readout)) {
     const why = model.name === "swin" ? "a Swin has no class token" : "model.classToken is false";
     issues.push(problem("knn.readout", knn.readout, `"mean", because ${why}`));
   }

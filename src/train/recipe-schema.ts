@@ -2,11 +2,15 @@
 // crops, warm-up by the length of the run) is filled in by recipe-defaults.ts. Where a default has a source it is named; defaults
 // without one are ours.
 import { z } from "zod";
+import { isReadout, type Readout, readoutForms } from "../evaluate/index.js";
 
 const positive = z.number().positive();
 const count = z.int().positive();
 const atLeast0 = z.number().min(0);
 const split = z.enum(["train", "test"]);
+
+/** What of an encoder's output is evaluated. */
+export const readoutSchema = z.custom<Readout>((value) => typeof value === "string" && isReadout(value), readoutForms);
 
 export const dataSchema = z.strictObject({
   /** What to train on: `fashion-mnist`, `cifar10:DIR`, `folder:DIR`, or a kind that was registered. Needed. */
@@ -176,7 +180,7 @@ export const knnSchema = z
     /** Use only so many images of the test set. Default all. */
     queries: count.optional(),
     /** What of the encoder's output is compared. Default: the class token, or the mean of the patches where there is none. */
-    readout: z.enum(["class", "mean", "class+mean"]).optional(),
+    readout: readoutSchema.optional(),
     /** Of the vote; DINO's. */
     temperature: positive.default(0.07),
   })

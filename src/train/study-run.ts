@@ -1,7 +1,7 @@
 // Runs a study: every arm with every seed, trained by `pretrain` and evaluated. It may be killed anywhere: what is done is in the folders,
 // and the next call does the rest.
 import { TesseraError } from "../errors.js";
-import { pixelFeatures } from "../evaluate/index.js";
+import { pixelFeatures, readoutProblem, readoutsOf } from "../evaluate/index.js";
 import { removeTemporary } from "../files.js";
 import { readSafetensors, tidy } from "../torch/index.js";
 import { NonFiniteError, RunError } from "./errors.js";
@@ -9,7 +9,6 @@ import { thisMachine } from "./machine.js";
 import { secondsIn } from "./metrics-log.js";
 import { pretrain } from "./pretrain.js";
 import { duration, type Reporter, silentReporter } from "./progress.js";
-import { type Readout, readoutsOf } from "./readout.js";
 import type { Recipe } from "./recipe.js";
 import { RunFolder } from "./run-folder.js";
 import { createEncoder, createMethod } from "./session.js";
@@ -153,7 +152,7 @@ async function evaluate(
   signal.throwIfAborted();
   reporter.line(`${head}: evaluating (${wanted.join(", ")})`);
   const encoder = make?.();
-  const names = study.evaluate.knn.readouts.filter((name): name is Readout => name === "mean" || encoder?.prefix === 1);
+  const names = study.evaluate.knn.readouts.filter((name) => encoder && !readoutProblem(name, encoder));
   const subject: Subject = encoder
     ? { encoder, features: () => readoutsOf(encoder, names) }
     : { features: (plan) => (images) => ({ pixels: pixelFeatures(plan)(images) }) };

@@ -1,7 +1,6 @@
 // What a study file holds: recipes side by side, the seeds they run with, and how their encoders are compared.
 import { z } from "zod";
-import { readouts } from "./readout.js";
-import { dataSchema, recipeSections } from "./recipe-schema.js";
+import { dataSchema, readoutSchema, recipeSections } from "./recipe-schema.js";
 import type { RecipeInput } from "./recipe-types.js";
 
 const count = z.int().positive();
@@ -9,7 +8,7 @@ const count = z.int().positive();
 /** A recipe itself, or the path of one, relative to the study's file. It is checked as part of each arm. */
 const recipe = z.union([z.string().min(1), z.looseObject({})]);
 
-const readoutList = z.array(z.enum(readouts)).min(1).optional();
+const readoutList = z.array(readoutSchema).min(1).optional();
 
 export const evaluateSchema = z
   .strictObject({

@@ -1,11 +1,11 @@
 // A study: recipes side by side ("arms"), each trained with several seeds and evaluated in one way. A study file default-exports
 // `defineStudy({...})`; `loadStudy` checks it with all its arms' recipes and reports all problems at once, before anything is run.
 import { dirname, join } from "node:path";
+import { needsClassToken, type Readout } from "../evaluate/index.js";
 import { nearest } from "../nearest.js";
 import { nameOf, readConfigFile } from "./config-file.js";
 import { readRecipe } from "./load-recipe.js";
 import { applyOverrides } from "./overrides.js";
-import type { Readout } from "./readout.js";
 import { ConfigError, type Recipe, resolveData, resolveRecipe } from "./recipe.js";
 import { type ConfigIssue, isRecord, issuesOf, pathsOf, problem, unknownKey } from "./recipe-issues.js";
 import { recipeSections } from "./recipe-schema.js";
@@ -238,7 +238,7 @@ function checkEvaluation(arms: readonly StudyArm[], evaluate: EvaluateSettings):
   if (evaluate.trainImages !== undefined && largest > evaluate.trainImages) {
     issues.push(problem("evaluate.knn.k", k, `at most evaluate.trainImages, ${evaluate.trainImages}`));
   }
-  if (arms.length > 0 && !readouts?.includes("mean") && readouts && !arms.some(({ recipe }) => hasClassToken(recipe))) {
+  if (arms.length > 0 && readouts?.every(needsClassToken) && !arms.some(({ recipe }) => hasClassToken(recipe))) {
     issues.push(problem("evaluate.knn.readouts", readouts, '"mean", because no arm has a class token'));
   }
   return issues;

@@ -1,0 +1,112 @@
+// Linear probes: classifiers on frozen features, trained side by side by a protocol.
+import { Generator, type Tensor } from "../torch/index.js";
+import { EvaluateError } from "./errors.js";
+import { pixelFeatures } from "./features.js";
+import { learnableClasses } from "./labels.js";
+import { LinearGrid } from "./linear-grid.js";
+import { type LinearOptions, type LinearPlan, linearPlan } from "./linear-plan.js";
+import { type ProbeData, TableData } from "./probe-data.js";
+import { membersOf } from "./probe-plan.js";
+import { type OpenedData, openProbeData, type ProbeImages } from "./probe-source.js";
+import { type ProbeResult, type TrainingProgress, type TrainProbeOptions, trainProbe } from "./probe-train.js";
+import { readoutOf } from "./readout.js";
+
+export interface LinearResult extends ProbeResult {
+  /** The protocol with every number filled in. */
+  readonly plan: LinearPlan;
+  /** Numbers of a feature. */
+  readonly width: number;
+}
+
+/** Labelled features that were taken before. */
+export interface LabelledFeatures {
+  /** [N, D] */
+  features: Tensor;
+  /** Class numbers from 0. */
+  labels: ArrayLike<number>;
+}
+
+export interface FitLinearOptions extends Pick<TrainProbeOptions, "onProgress" | "signal"> {
+  train: LabelledFeatures;
+  test: LabelledFeatures;
+  classes: number;
+  /** Default: ours. */
+  protocol?: LinearOptions;
+}
+
+/**
+ * A linear probe on features that are there already.
+ *
+ * @throws EvaluateError for features, labels or options that do not fit
+ */
+export async function fitLinear({ train, test, classes, protocol = {}, ...watch }: FitLinearOptions): Promise<LinearResult> {
+  const sizes = [train, test].map(({ features }) => features.shape);
+  if (sizes.some((shape) => shape.length !== 2) || sizes[0]![1] !== sizes[1]![1]) {
+    const given = sizes.map((shape) => `[${shape.join(", ")}]`).join(" and ");
+    throw new EvaluateError(
+      `The features to learn from and to be judged by are ${given}; expected [images, numbers], as many numbers in both.`,
+    );
+  }
+  for (const { labels } of [train, test]) {
+    const wrong = Array.from(labels).findIndex((label) => !(Number.isInteger(label) && label >= 0 && label < classes));
+    if (wrong >= 0)
+      throw new EvaluateError(`labels[${wrong}] is ${labels[wrong]}; expected 0 to ${classes - 1} for ${classes} classes.`);
+  }
+  const plan = linearPlan(protocol, sizes[0]![0]!, "features");
+  const tables = [train, test].map(({ features, labels }) => new TableData([features.alias()], labels, plan));
+  try {
+    return await learn(plan, { train: tables[0]!, test: tables[1]! }, { width: sizes[0]![1]!, classes, ...watch });
+  } finally {
+    for (const each of tables) each.dispose();
+  }
+}
+
+export interface LinearProbeOptions extends ProbeImages {
+  /** Default: ours. */
+  protocol?: LinearOptions;
+  onProgress?: (progress: TrainingProgress) => void;
+}
+
+export interface LinearProbeResult extends LinearResult {
+  /** What features were kept as; null where they were taken anew in every epoch. */
+  readonly store: OpenedData["store"];
+  /** Wall time until all features that are kept were there, and of the training. */
+  readonly seconds: { readonly features: number; readonly training: number };
+}
+
+/**
+ * Linear classification of images by a frozen encoder: features as the protocol reads them, then a grid of classifiers on them.
+ *
+ * @throws EvaluateError for images without labels, classes that do not fit, a read-out that the encoder cannot give
+ */
+export async function linearProbe(options: LinearProbeOptions): Promise<LinearProbeResult> {
+  const { encoder, train, test, protocol = {}, onProgress, signal } = options;
+  const classes = learnableClasses(train, test, "a linear probe").length;
+  const plan = linearPlan(protocol, train.length, encoder ?? "pixels");
+  const fn = encoder ? readoutOf(encoder, plan.readout) : pixelFeatures(options.plan);
+  const start = performance.now();
+  const data = await openProbeData(options, { fn, stores: ["float32", "bfloat16"] }, plan);
+  try {
+    const between = performance.now();
+    const result = await learn(plan, data, { width: data.shape[0]!, classes, onProgress, signal });
+    const seconds = { features: (between - start) / 1000, training: (performance.now() - between) / 1000 };
+    return { ...result, store: data.store, seconds };
+  } finally {
+    await data.close();
+  }
+}
+
+async function learn(
+  plan: LinearPlan,
+  { train, test }: { train: ProbeData; test: ProbeData },
+  how: { width: number; classes: number } & Pick<TrainProbeOptions, "onProgress" | "signal">,
+): Promise<LinearResult> {
+  const { width, classes, onProgress, signal } = how;
+  const generator = new Generator(plan.seed);
+  const grid = new LinearGrid({ width, classes, members: membersOf(plan).length, batchNorm: plan.batchNorm, generator });
+  try {
+    return { ...(await trainProbe(grid, { plan, train, test, onProgress, signal })), plan, width };
+  } finally {
+    grid.dispose();
+  }
+}
