@@ -69,7 +69,7 @@ async function demo({
   const compare = await comparison(recipe, quiet);
   replaceRun(out);
   try {
-    const before = await compare.encoder("the random encoder", train.createMethod(recipe).encoder);
+    const before = await compare.encoder("the random encoder", train.freshEncoder(recipe));
     const reporter = quiet ? train.silentReporter : train.streamReporter(process.stderr, { every: recipe.train.logEvery });
     const run = await train.pretrain(recipe, { out, reporter });
     if (run.status === "interrupted") {

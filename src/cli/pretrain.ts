@@ -138,7 +138,7 @@ function describeSummary({ out, status, step, epoch, seconds, knn, export: file,
           ],
         ]
       : []),
-    ["encoder", file],
+    ["exported", file],
     ...pictures.map((picture, i) => [i === 0 ? "pictures" : "", picture]),
   ];
   return table(rows);

@@ -13,8 +13,11 @@ export function weightsFile(path: string): string {
     if (path.endsWith(".safetensors")) return path;
     throw new UsageError(`${path} is no safetensors file; expected one, or a run folder`);
   }
-  const exported = join(path, "export", "backbone.safetensors");
+  const folder = join(path, "export");
+  const exported = join(folder, "backbone.safetensors");
   if (existsSync(exported)) return exported;
+  const others = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith(".safetensors")) : [];
+  if (others.length === 1) return join(folder, others[0]!);
   const checkpoints = join(path, "checkpoints");
   const names = existsSync(checkpoints) ? readdirSync(checkpoints).filter((name) => /^step-\d+\.safetensors$/.test(name)) : [];
   const newest = names.sort().at(-1);

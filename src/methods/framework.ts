@@ -15,6 +15,7 @@ export interface Contrasted extends StepResult {
 
 /** A method that learns by comparing views: DINO, MoCo v3. */
 export interface Framework extends Method {
+  readonly encoder: Encoder;
   /** The encoder that gradients train. */
   readonly online: Encoder;
   /** `step`, with what is wanted of the online encoder beside its feature: levels, or patches by `classOnly: false`. */

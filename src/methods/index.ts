@@ -5,6 +5,7 @@ export { Cae, type CaeForward, type CaeOptions, cae, caeOptions } from "./cae.js
 export { type CaeBatch, type CaeLoss, type CaeTarget, type CaeTargetOptions, createTarget } from "./cae-targets.js";
 export { Dino, DinoNetwork, type DinoOptions, dino, dinoOptions, teacherTemperature } from "./dino.js";
 export { dinoLoss, meanEntropy, teacherDistribution } from "./dino-loss.js";
+export { gumbelNoise, klToUniform, logitLaplace, meanImageLoss, sampleCodes, usageKl } from "./dvae-loss.js";
 export { MethodOptionError, UnknownMethodError } from "./errors.js";
 export { type Contrasted, type Framework, globalCrops } from "./framework.js";
 export { infoNce } from "./info-nce.js";
@@ -23,5 +24,6 @@ export {
 export { type PlainCropOptions, plainCropOptions, plainCropViews } from "./plain-crop.js";
 export { type Predicted, Randsac, type RandsacOptions, randsac, randsacOptions } from "./randsac.js";
 export { type BlobOptions, blobLevels, type Level, segmentRanks, shuffled, squareLevels } from "./randsac-segments.js";
-export { type MethodOptions, type MethodSection, methodNamed, methods, registerMethod } from "./registry.js";
+export { type MethodOptions, type MethodSection, methodNamed, methods, registerMethod, trainsEncoder } from "./registry.js";
 export { levelsOf, Repre, type RepreOptions, repre, repreOptions } from "./repre.js";
+export { type TokenizerOptions, TokenizerTraining, tokenizer, tokenizerOptions } from "./tokenizer.js";

@@ -26,11 +26,23 @@ export interface StepResult {
   metrics?: Record<string, Tensor>;
 }
 
-/** A loss value that means collapse when the loss stays there, and what to call it. */
+/** A value of a loss term or metric that means collapse when it stays there, and what to call it. */
 export interface TrivialLevel {
   term: string;
   value: number;
+  /** Anything below the value means it too. Default false. */
+  below?: boolean;
   meaning: string;
+}
+
+/** What a run makes when that is no encoder. */
+export interface Product {
+  /** Names the file: export/<name>.safetensors. */
+  readonly name: string;
+  /** What is exported, by its state-dict names. */
+  readonly module: Module;
+  /** Its architecture, for the file's metadata. */
+  readonly model: Readonly<Record<string, unknown>>;
 }
 
 export interface Method {
@@ -39,9 +51,11 @@ export interface Method {
   readonly views: ViewPlan;
   /** What the optimiser sees. */
   readonly trainable: Module;
-  /** What is evaluated and exported: the teacher, where there is one. */
-  readonly encoder: Encoder;
-  /** Which branch `encoder` is, for the exported file. */
+  /** What is evaluated and exported: the teacher, where there is one. Null for a method that trains no encoder; it has a `product`. */
+  readonly encoder: Encoder | null;
+  /** What is exported where there is no encoder. */
+  readonly product?: Product;
+  /** Which branch `encoder` (or `product`) is, for the exported file. */
   readonly branch: string;
   /** Parameters without weight decay; the paper's rule. */
   readonly decayRule: "all" | "no-bias-norm";
@@ -55,7 +69,7 @@ export interface Method {
   afterStep(at: Progress): void;
   /** Reconstructions, masks, attention of some images of a batch. */
   picture?(batch: Batch): Picture[];
-  /** Starts from an encoder's weights, by timm's names, instead of random ones. */
+  /** Starts from an encoder's weights, by timm's names, instead of random ones; where there is no encoder, from all tensors of a file. */
   initEncoder(weights: ReadonlyMap<string, Tensor>): void;
   /** Everything a resume needs, as live tensors: a checkpoint saves them, a resume copies into them. */
   state(): StateDict;
@@ -112,7 +126,10 @@ export interface MethodDefinition<Options = unknown> {
   readonly name: string;
   /** Checks the `method` section of a recipe (without its `name`) and fills the defaults. */
   readonly options: z.ZodType<Options>;
-  /** The backbones it works over; others are refused. Default: Vision Transformers only. */
+  /**
+   * The backbones it works over; others are refused. Default: Vision Transformers only. None at all for a method without an encoder: the
+   * recipe's `model` then says nothing, and no k-NN is made.
+   */
   readonly backbones?: readonly BackboneName[];
   defaults?(options: Options): MethodDefaults;
   /** What of the options does not fit the rest of the recipe. */

@@ -10,6 +10,7 @@ import { mocoV3, type mocoV3Options } from "./moco-v3.js";
 import { mst, type mstOptions } from "./mst.js";
 import { randsac, type randsacOptions } from "./randsac.js";
 import { repre, type repreOptions } from "./repre.js";
+import { tokenizer, type tokenizerOptions } from "./tokenizer.js";
 
 /**
  * The options a recipe may give each method. A project with a method of its own adds it to have `defineRecipe` check its options:
@@ -24,13 +25,14 @@ export interface MethodOptions {
   mst: NonNullable<z.input<typeof mstOptions>>;
   randsac: NonNullable<z.input<typeof randsacOptions>>;
   repre: NonNullable<z.input<typeof repreOptions>>;
+  tokenizer: NonNullable<z.input<typeof tokenizerOptions>>;
 }
 
 /** The `method` section of a recipe: a name and that method's options. */
 export type MethodSection = { [Name in keyof MethodOptions]: { name: Name } & MethodOptions[Name] }[keyof MethodOptions];
 
 /** Every known method by name. */
-export const methods: Record<string, MethodDefinition> = { cae, dino, mae, "moco-v3": mocoV3, mst, randsac, repre };
+export const methods: Record<string, MethodDefinition> = { cae, dino, mae, "moco-v3": mocoV3, mst, randsac, repre, tokenizer };
 
 /**
  * The method of this name.
@@ -44,6 +46,11 @@ export function methodNamed(name: string): MethodDefinition {
   throw new UnknownMethodError(
     `there is no method "${name}"${near ? `; did you mean "${near}"?` : ";"} known: ${Object.keys(methods).join(", ")}`,
   );
+}
+
+/** Whether runs by this method have an encoder to evaluate. @throws UnknownMethodError */
+export function trainsEncoder(name: string): boolean {
+  return methodNamed(name).backbones?.length !== 0;
 }
 
 /**

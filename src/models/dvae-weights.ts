@@ -6,6 +6,7 @@ import { Dvae, type DvaeConfig, dvaeDefaults } from "./dvae.js";
 /** Where a file may keep a tokenizer: this library's exports, its checkpoints, and an encoder alone under the names of DALL-E's module. */
 const places = [
   { at: "encoder.blocks.", strip: "" },
+  { at: "method.averaged.encoder.blocks.", strip: "method.averaged." },
   { at: "method.encoder.blocks.", strip: "method." },
   { at: "blocks.", strip: "", add: "encoder." },
 ];
@@ -19,7 +20,10 @@ export function tokenizerTensors(tensors: ReadonlyMap<string, Tensor>): Map<stri
       `the file has no encoder.blocks.input.w, which a d-VAE tokenizer by DALL-E's names has; it has ${some || "nothing"}${some && ", ..."}`,
     );
   }
-  const named = [...tensors].map(([name, tensor]) => [`${place.add ?? ""}${name.slice(place.strip.length)}`, tensor] as const);
+  const { strip, add = "" } = place;
+  const named = [...tensors].flatMap(([name, tensor]): [string, Tensor][] =>
+    name.startsWith(strip) ? [[`${add}${name.slice(strip.length)}`, tensor]] : [],
+  );
   return new Map(named.filter(([name]) => /^(encoder|decoder)\.blocks\./.test(name)));
 }
 

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
+import { collectGarbage } from "../../tests/garbage.js";
 import { ShapeError } from "../nn/index.js";
 import {
   arange,
@@ -98,6 +99,7 @@ describe("codes", () => {
   test("leave no handle behind", () => {
     const dvae = new Dvae(small);
     const images = rand([2, 3, 16, 16]);
+    collectGarbage();
     const before = memoryStats().handles;
     tidy(() => {
       dvae.decode(dvae.encode(images));

@@ -8,7 +8,7 @@
 // Pixels are in 0..1 outside and in 0.1..0.9 inside (`mapPixels`), which keeps the logit finite. State-dict names are those of the released
 // weights, under `encoder.` and `decoder.`.
 import { Module } from "../nn/index.js";
-import { cat, interpolate, linear, maxPool2d, noGrad, type Tensor, tidy } from "../torch/index.js";
+import { atLeastFloat32, cat, interpolate, linear, maxPool2d, noGrad, type Tensor, tidy } from "../torch/index.js";
 import { DvaeBlock, DvaeConv, DvaeStack, dvaeGroup, dvaeOutput, inFullPrecision } from "./dvae-layers.js";
 import { checkCells, checkImages, checkPositions, type Tokenizer } from "./tokenizer.js";
 
@@ -210,7 +210,7 @@ export class Dvae extends Module implements Tokenizer {
 
   /** The image of a decoder's output [B, 2 channels, H, W]: the sigmoid of the means, in 0..1. */
   imageOf(output: Tensor): Tensor {
-    return tidy(() => unmapPixels(output.narrow(1, 0, this.channels).float().sigmoid()));
+    return tidy(() => unmapPixels(atLeastFloat32(output).narrow(1, 0, this.channels).sigmoid()));
   }
 
   #decoder(): DvaeDecoder {

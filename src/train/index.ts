@@ -11,7 +11,7 @@ export { type PretrainOptions, pretrain, type RunSummary } from "./pretrain.js";
 export { duration, type ProgressState, progressLine, type Reporter, silentReporter, streamReporter } from "./progress.js";
 export * from "./recipe.js";
 export { RunFolder } from "./run-folder.js";
-export { backboneConfigOf, createEncoder, createMethod } from "./session.js";
+export { backboneConfigOf, createEncoder, createMethod, freshEncoder } from "./session.js";
 export { showRun } from "./show.js";
 export {
   type ArmInput,

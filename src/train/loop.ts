@@ -93,7 +93,7 @@ export async function trainLoop(options: LoopOptions): Promise<LoopResult> {
   const endEpoch = async () => {
     const done = result.step === totalSteps;
     const due = (every: number) => every > 0 && (result.epoch + 1) % every === 0;
-    if (knn && (done || due(recipe.knn.everyEpochs)) && !evaluated(result.step)) {
+    if (knn && method.encoder && (done || due(recipe.knn.everyEpochs)) && !evaluated(result.step)) {
       save();
       const top1 = await runKnn(knn, method.encoder, recipe);
       const top = top1[recipe.knn.k[0]!]!;

@@ -33,10 +33,10 @@ export class CollapseMonitor {
 
   /** Warnings for this step; usually none. */
   look(values: Readonly<Record<string, number>>): string[] {
-    const signs: [key: string, present: boolean, text: string][] = this.levels.map(({ term, value, meaning }) => {
-      const seen = values[term];
-      const near = seen !== undefined && Math.abs(seen - value) <= this.#tolerance * Math.max(1e-6, Math.abs(value));
-      return [`${term} ${value}`, near, `${term} has sat at ${seen?.toFixed(4)}: ${meaning}`];
+    const signs: [key: string, present: boolean, text: string][] = this.levels.map(({ term, value, below, meaning }) => {
+      const seen = values[term] ?? Number.NaN;
+      const near = Math.abs(seen - value) <= this.#tolerance * Math.max(1e-6, Math.abs(value));
+      return [`${term} ${value}`, near || (below === true && seen < value), `${term} has sat at ${seen.toFixed(4)}: ${meaning}`];
     });
     const { featureStd, teacherEntropy, kl } = values;
     if (featureStd !== undefined) {

@@ -34,8 +34,8 @@ async function methodPictures({ recipe, dataset, method }: Pick<Session, "recipe
     prefetch: 1,
   });
   const rng = getRngState();
-  const modes = [method.trainable, method.encoder].flatMap((module) =>
-    Array.from(module.namedModules(), ([, each]) => [each, each.training] as const),
+  const modes = [method.trainable, method.encoder, method.product?.module].flatMap((module) =>
+    Array.from(module?.namedModules() ?? [], ([, each]) => [each, each.training] as const),
   );
   try {
     for await (const raw of loader.epoch(0)) {
@@ -63,6 +63,8 @@ const notCurves = new Set([
   "seconds",
   "gradientNorm",
   "maskedShare",
+  "perplexity",
+  "temperature",
 ]);
 
 /** Loss terms over steps, and k-NN over epochs where it was measured. */

@@ -4,7 +4,7 @@ import { encoderTensors } from "../models/index.js";
 import { getNumThreads, readSafetensors, setNumThreads, tidy } from "../torch/index.js";
 import { loadCheckpoint, newestCheckpoint, setAside } from "./checkpoint.js";
 import { RunError } from "./errors.js";
-import { exportEncoder } from "./export.js";
+import { exportMethod } from "./export.js";
 import { lockRun } from "./lock.js";
 import { trainLoop } from "./loop.js";
 import { drawRun } from "./pictures.js";
@@ -34,7 +34,7 @@ export interface RunSummary {
   seconds: number;
   /** k-NN top-1 (percent) by k, of the last online evaluation. */
   knn?: Record<string, number>;
-  /** The exported encoder. */
+  /** The exported encoder, or what the method makes instead. */
   export: string;
   pictures: string[];
 }
@@ -73,7 +73,7 @@ async function runIn(folder: RunFolder, session: Session, options: PretrainOptio
   try {
     const metadata = { ...versions(), method: session.method.name };
     const result = await trainLoop({ session, folder, startStep, metadata, reporter, stopping: stop.requested });
-    exportEncoder(folder.exportPath, session.method, recipe, result, tesseraVersion);
+    const exported = exportMethod(folder, session.method, recipe, result, tesseraVersion);
     const pictures = result.finished ? await drawRun(session, folder, "final") : [];
     const seconds = (performance.now() - started) / 1000;
     const status = result.finished ? "done" : "interrupted";
@@ -83,7 +83,7 @@ async function runIn(folder: RunFolder, session: Session, options: PretrainOptio
         : `stopped at step ${result.step}; go on with --resume --out ${out}`,
     );
     const { step, epoch, lastKnn } = result;
-    return { out, status, step, epoch, seconds, ...(lastKnn ? { knn: lastKnn } : {}), export: folder.exportPath, pictures };
+    return { out, status, step, epoch, seconds, ...(lastKnn ? { knn: lastKnn } : {}), export: exported, pictures };
   } finally {
     stop.release();
   }
@@ -124,7 +124,7 @@ function resumeSession(session: Session, folder: RunFolder, reporter: Reporter):
 function initSession({ method }: Session, path: string): void {
   tidy(() => {
     const { tensors } = readSafetensors(path);
-    method.initEncoder(encoderTensors(tensors).own);
+    method.initEncoder(method.encoder ? encoderTensors(tensors).own : tensors);
   });
 }
 
@@ -132,11 +132,12 @@ function describe(session: Session, folder: RunFolder, startStep: number, report
   const { recipe, dataset, method, stepsPerEpoch, totalSteps, peakLr } = session;
   const { batchSize, accumulate, precision } = recipe.train;
   const millions = (count: number) => `${(count / 1e6).toFixed(2)} M`;
+  const encoder = method.encoder ? `encoder ${millions(method.encoder.parameterCount)} parameters, ` : "";
   const scaling = recipe.optimizer.lrScaling === "none" ? "" : ` (${recipe.optimizer.lr} x ${batchSize * accumulate}/256)`;
   reporter.line(
     [
       `${method.name} on ${dataset.name}: ${dataset.length} images, ${totalSteps} steps of ${batchSize * accumulate}, ${stepsPerEpoch} an epoch`,
-      `encoder ${millions(method.encoder.parameterCount)} parameters, trained in all ${millions(method.trainable.parameterCount)}`,
+      `${encoder}trained in all ${millions(method.trainable.parameterCount)} parameters`,
       `peak learning rate ${peakLr.toPrecision(3)}${scaling}, ${precision}, ${getNumThreads()} threads, libtorch ${versions().libtorch}`,
       `run folder ${folder.path}${startStep > 0 ? `, step ${startStep}` : ""}`,
     ].join("\n"),

@@ -1,7 +1,7 @@
 // What no section can see by itself: whether the sections fit together.
 import { parseSpec } from "../data/index.js";
 import { needsClassToken } from "../evaluate/index.js";
-import { methodNamed } from "../methods/index.js";
+import { methodNamed, trainsEncoder } from "../methods/index.js";
 import { backboneFacts, colourKeys, fillData, fillModel, findCrops, shorterSide, strideOf, valueAt } from "./recipe-defaults.js";
 import { type ConfigIssue, problem, show } from "./recipe-issues.js";
 import type { ModelPart, ModelRecipe, Parts } from "./recipe-types.js";
@@ -53,7 +53,7 @@ function checkData({ data }: Parts): ConfigIssue[] {
 function checkModel({ data, model, method, train }: Parts): ConfigIssue[] {
   const issues: ConfigIssue[] = [];
   const crops = findCrops(method);
-  if (model) {
+  if (model && !(method && !trainsEncoder(method.name))) {
     const filled = fillModel(model, crops?.values.globalSize);
     const { imageSize } = filled;
     const stride = strideOf(filled);
@@ -111,6 +111,7 @@ function checkMethod({ model, method, train }: Parts): ConfigIssue[] {
   if (!model || !method || !train) return [];
   const { name, ...options } = method;
   const { backbones = ["vit"], check } = methodNamed(name);
+  if (backbones.length === 0) return [];
   if (!backbones.includes(model.name)) {
     const known = backbones.map(show).join(" or ");
     return [problem("model.name", model.name, `${known}, because that is what the method "${name}" works over`)];
@@ -163,9 +164,13 @@ function checkOptimizer({ optimizer, train }: Parts): ConfigIssue[] {
   return issues;
 }
 
-function checkKnn({ knn, data, model }: Parts, dataIsSound: boolean): ConfigIssue[] {
+function checkKnn({ knn, data, model, method }: Parts, dataIsSound: boolean): ConfigIssue[] {
   if (!knn) return [];
   const issues: ConfigIssue[] = [];
+  if (method && !trainsEncoder(method.name)) {
+    if (knn.everyEpochs === 0) return [];
+    return [problem("knn.everyEpochs", knn.everyEpochs, `0, because the method "${method.name}" trains no encoder to evaluate`)];
+  }
   if (knn.everyEpochs > 0 && data && dataIsSound && fillData(data).test === undefined) {
     issues.push(
       issue("knn.everyEpochs", `is ${knn.everyEpochs}, but there is nothing to classify; give data.test, or set it to 0`),

@@ -126,6 +126,8 @@ function expectation(issue: RawIssue): string {
       return bound(issue.origin, issue.inclusive === false ? "more than" : issue.exact ? "exactly" : "at least", issue.minimum);
     case "too_big":
       return bound(issue.origin, issue.inclusive === false ? "less than" : issue.exact ? "exactly" : "at most", issue.maximum);
+    case "not_multiple_of":
+      return `a multiple of ${issue.divisor}`;
     case "invalid_union":
       return [...new Set(issue.errors.map((errors) => expectation(errors[0] as RawIssue)))].join(" or ");
     default:

@@ -26,6 +26,8 @@ export class RunFolder {
   readonly checkpoints: string;
   readonly images: string;
   readonly captures: string;
+  readonly exports: string;
+  /** The exported encoder. */
   readonly exportPath: string;
   readonly metrics: MetricsLog;
 
@@ -34,7 +36,8 @@ export class RunFolder {
     this.checkpoints = join(path, "checkpoints");
     this.images = join(path, "images");
     this.captures = join(path, "captures");
-    this.exportPath = join(path, "export", "backbone.safetensors");
+    this.exports = join(path, "export");
+    this.exportPath = join(this.exports, "backbone.safetensors");
     this.metrics = new MetricsLog(join(path, "metrics.jsonl"));
   }
 

@@ -31,6 +31,17 @@ export function createMethod(recipe: Recipe): Method {
   });
 }
 
+/**
+ * The encoder that a recipe's method would evaluate, with freshly initialised weights.
+ *
+ * @throws RunError where the method trains none
+ */
+export function freshEncoder(recipe: Recipe): Encoder {
+  const { encoder, name } = createMethod(recipe);
+  if (encoder) return encoder;
+  throw new RunError(`the method "${name}" trains no encoder to evaluate; choose another one`);
+}
+
 /** The encoder of a recipe with freshly initialised weights. */
 export function createEncoder(recipe: Recipe, changes: { dropPath?: number } = {}): Encoder {
   return createBackbone({ ...backboneConfigOf(recipe), ...changes });

@@ -11,7 +11,7 @@ import { pretrain } from "./pretrain.js";
 import { duration, type Reporter, silentReporter } from "./progress.js";
 import type { Recipe } from "./recipe.js";
 import { RunFolder } from "./run-folder.js";
-import { createEncoder, createMethod } from "./session.js";
+import { createEncoder, createMethod, freshEncoder } from "./session.js";
 import { listenForStop } from "./signals.js";
 import { evaluationData, type Study } from "./study.js";
 import { evaluateSubject, type KindName, kindNames, type Subject, settingsOf } from "./study-evaluate.js";
@@ -84,7 +84,7 @@ function buildAll({ runs }: StudyPlan): void {
   for (const [arm, recipe] of arms) {
     try {
       const { trainable, encoder } = createMethod(recipe);
-      for (const module of [trainable, encoder]) module.dispose();
+      for (const module of [trainable, encoder]) module?.dispose();
     } catch (error) {
       if (!(error instanceof TesseraError)) throw error;
       throw new RunError(`arm "${arm.name}": ${error.message}`, { cause: error });
@@ -133,7 +133,7 @@ async function evaluateRun(run: StudyRun, how: How & { head: string }): Promise<
 async function evaluateBaseline(baseline: BaselineRun, how: How): Promise<void> {
   const { kind, label, seed, folder, recipe } = baseline;
   const head = seed === undefined ? label : `${label}, seed ${seed}`;
-  const encoder = () => createMethod(recipe).encoder;
+  const encoder = () => freshEncoder(recipe);
   await evaluate({ folder, recipe, ...(kind === "random" && { encoder }) }, { ...how, head });
 }
 

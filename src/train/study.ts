@@ -2,6 +2,7 @@
 // `defineStudy({...})`; `loadStudy` checks it with all its arms' recipes and reports all problems at once, before anything is run.
 import { dirname, join } from "node:path";
 import { needsClassToken, type Readout } from "../evaluate/index.js";
+import { trainsEncoder } from "../methods/index.js";
 import { nearest } from "../nearest.js";
 import { nameOf, readConfigFile } from "./config-file.js";
 import { readRecipe } from "./load-recipe.js";
@@ -220,6 +221,10 @@ function checkEvaluation(arms: readonly StudyArm[], evaluate: EvaluateSettings):
   const issues: ConfigIssue[] = [];
   const without: string[] = [];
   for (const { name, recipe } of arms) {
+    if (!trainsEncoder(recipe.method.name)) {
+      const message = `arm "${name}": its method "${recipe.method.name}" trains no encoder to evaluate`;
+      issues.push({ path: `arms.${name}`, message });
+    }
     try {
       if (evaluationData(recipe, evaluate).test === undefined) without.push(name);
     } catch (error) {
