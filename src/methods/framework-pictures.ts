@@ -1,12 +1,12 @@
 // What there is to see of a method that compares views: the views with what its encoder takes for alike, and where its encoder looks.
 import { type Batch, denormalise } from "../data/index.js";
 import { attentionGrid, grid, imagesOf, type Picture, readable } from "../draw/index.js";
-import type { Encoded } from "../models/index.js";
+import type { Encoded, Encoder } from "../models/index.js";
 import { noGrad, normalize, type Tensor } from "../torch/index.js";
 import { globalCrops } from "./framework.js";
 import type { Method } from "./method.js";
 
-type Seen = Pick<Method, "encoder" | "views">;
+type Seen = Pick<Method, "views"> & { readonly encoder: Encoder };
 
 /** `matches` and `attention`, of the first global crop of each image of a batch. */
 export function frameworkPictures(method: Seen, batch: Batch): Picture[] {
