@@ -33,7 +33,7 @@ describe("studies", () => {
       expect(study.seeds.length).toBeGreaterThan(1);
       for (const { recipe } of study.arms) {
         const { trainable, encoder } = createMethod(recipe);
-        for (const module of [trainable, encoder]) module.dispose();
+        for (const module of [trainable, encoder]) module?.dispose();
       }
     });
   }
