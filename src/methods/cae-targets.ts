@@ -71,7 +71,7 @@ interface Setting {
 
 export function createTarget(options: CaeTargetOptions, setting: Setting): CaeTarget {
   if (options.kind === "pixels") return pixelTarget(options.normalize, setting);
-  if (options.kind === "tokens") return tokenTarget(loadTokenizer(options.tokenizer), options.tokenizer, setting);
+  if (options.kind === "tokens") return tokenTarget(options, setting);
   return featureTarget(options, setting);
 }
 
@@ -93,7 +93,18 @@ function pixelTarget(normalized: boolean, { encoder: { stride, channels } }: Set
   };
 }
 
-function tokenTarget(tokenizer: Tokenizer, path: string, { encoder, size, views }: Setting): CaeTarget {
+/** What a file holds, or an error that says which option named it. */
+function fromFile<T>(option: string, load: () => T): T {
+  try {
+    return load();
+  } catch (cause) {
+    throw new MethodOptionError(`${option}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function tokenTarget({ tokenizer: path }: CaeTargetOptions & { kind: "tokens" }, setting: Setting): CaeTarget {
+  const { encoder, size, views } = setting;
+  const tokenizer: Tokenizer = fromFile("method.target.tokenizer", () => loadTokenizer(path));
   if (tokenizer.channels !== encoder.channels) {
     throw new MethodOptionError(
       `method.target.tokenizer is "${path}", a tokenizer of images with ${tokenizer.channels} channels; expected one for the data's ${encoder.channels}`,
@@ -128,7 +139,7 @@ function codesAt(tokenizer: Tokenizer, images: Tensor, positions: Tensor): Tenso
 }
 
 function featureTarget({ encoder: path, tokens }: CaeTargetOptions & { kind: "features" }, setting: Setting): CaeTarget {
-  const { encoder: frozen, metadata } = loadEncoder(path);
+  const { encoder: frozen, metadata } = fromFile("method.target.encoder", () => loadEncoder(path));
   frozen.requiresGrad_(false);
   const { encoder, size, data, views } = setting;
   if (frozen.channels !== encoder.channels) {

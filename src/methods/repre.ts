@@ -201,7 +201,10 @@ export const repre = defineMethod({
   // What the framework's paper has, the method on top of it has.
   defaults: ({ framework }) => (framework.name === "moco-v3" ? mocoV3.defaults!(framework) : {}),
   check: ({ framework, levels }, facts) => [
-    ...(framework.name === "moco-v3" ? mocoV3.check!(framework, facts) : []),
+    ...(framework.name === "moco-v3" ? mocoV3.check!(framework, facts) : []).map(({ path, message }) => ({
+      path: `framework.${path}`,
+      message,
+    })),
     ...checkLevels(levels, facts.depth),
   ],
   create: (options, context): Method => new Repre(options, context),

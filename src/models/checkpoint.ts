@@ -178,24 +178,32 @@ const biasTable = "relative_position_bias_table";
 export function loadEncoder(path: string, options: VitConfig = {}): LoadedEncoder {
   return tidy(() => {
     const { tensors, metadata } = readSafetensors(path);
-    const { own, ignored } = encoderTensors(tensors);
-    if (own.has(`layers.0.blocks.0.attn.${biasTable}`)) {
-      const { imageSize } = options;
-      const encoder = createBackbone({
-        name: "swin",
-        ...inferSwinConfig(own, metadata),
-        ...(imageSize !== undefined && { imageSize }),
-      });
-      encoder.loadWeights(own);
-      return { encoder: encoder.eval(), metadata, ignored };
+    try {
+      const { own, ignored } = encoderTensors(tensors);
+      return { encoder: encoderOf(own, metadata, options).eval(), metadata, ignored };
+    } catch (cause) {
+      throw new WeightsError(`${path} holds no encoder: ${(cause as Error).message}`, { cause });
     }
-    const inferred = inferVitConfig(own, metadata, options);
-    const encoder = createBackbone({ ...inferred, ...options }) as VisionTransformer;
-    const size = inferred.imageSize!;
-    const [height, width] = typeof size === "number" ? [size, size] : size;
-    encoder.loadWeights(own, [height / inferred.patchSize!, width / inferred.patchSize!]);
-    return { encoder: encoder.eval(), metadata, ignored };
   });
+}
+
+function encoderOf(own: ReadonlyMap<string, Tensor>, metadata: Readonly<Record<string, string>>, options: VitConfig): Encoder {
+  if (own.has(`layers.0.blocks.0.attn.${biasTable}`)) {
+    const { imageSize } = options;
+    const encoder = createBackbone({
+      name: "swin",
+      ...inferSwinConfig(own, metadata),
+      ...(imageSize !== undefined && { imageSize }),
+    });
+    encoder.loadWeights(own);
+    return encoder;
+  }
+  const inferred = inferVitConfig(own, metadata, options);
+  const encoder = createBackbone({ ...inferred, ...options }) as VisionTransformer;
+  const size = inferred.imageSize!;
+  const [height, width] = typeof size === "number" ? [size, size] : size;
+  encoder.loadWeights(own, [height / inferred.patchSize!, width / inferred.patchSize!]);
+  return encoder;
 }
 
 /** As loadEncoder, for a file that holds a Vision Transformer. */
