@@ -3,19 +3,20 @@
 //
 //   L = lambda_1 L_ce + lambda_2 L_restore          (section 3.4)
 //   L_ce        DINO's cross-entropy over pairs of views
-//   L_restore   L1 distance between the decoder's image and the view, over the whole image (section 3.3)
+//   L_restore   distance (L1) between the decoder's image and the view, over the whole image (section 3.3)
 //
 // The paper gives the strategy, the decoder's purpose and the loss; it leaves open which views are masked, num and p, the decoder's
 // layers and the weights. Those are options here, with our defaults: docs/methods/mst.md says which is which.
 import { z } from "zod";
 import type { Batch, ViewPlan } from "../data/index.js";
 import type { Picture } from "../draw/index.js";
-import { type Encoder, ImageDecoder } from "../models/index.js";
+import { type Encoder, ImageDecoder, spreadCells } from "../models/index.js";
 import { init, Module, parameter, type StateDict } from "../nn/index.js";
-import { empty, l1Loss, noGrad, type Tensor } from "../torch/index.js";
+import { empty, noGrad, type Tensor } from "../torch/index.js";
 import { attentionGuidedMask, randomMask } from "./attention-mask.js";
 import { Dino, type DinoNetwork, dinoOptions } from "./dino.js";
 import { globalCrops } from "./framework.js";
+import { distanceOption, imageDistance } from "./image-distance.js";
 import { defineMethod, type Method, type MethodContext, type Progress, type StepResult, type TrivialLevel } from "./method.js";
 import { mstPictures } from "./mst-pictures.js";
 
@@ -31,6 +32,12 @@ export const mstOptions = z
     p: z.number().min(0).max(1).default(0.5),
     /** Restore the image. Off is the other half of the ablation. */
     decoder: z.enum(["on", "off"]).default("on"),
+    /** Which views are masked and restored: both global crops, of which the teacher's attention is there anyway, or the first only. */
+    reconstruct: z.enum(["global", "first"]).default("global"),
+    /** What L_restore is over: the whole image, or the masked patches only, which the paper argues against. */
+    region: z.enum(["image", "masked"]).default("image"),
+    /** The distance of L_restore. */
+    distance: distanceOption.default("l1"),
     /** The decoder's form (models/image-decoder.ts), its widest and narrowest stage, and whether its stages have batch norm. */
     decoderForm: z.enum(["deconvolution", "sub-pixel"]).default("deconvolution"),
     decoderWidth: z.int().positive().default(256),
@@ -103,6 +110,9 @@ export class Mst implements Method {
     const { lambda1, lambda2 } = this.options;
     const taught = this.dino.teach(batch, at, { attention: this.options.mask === "attention" });
     const mask = this.mask(globalCrops(batch), taught.attention);
+    // The second view stays whole where only the first is restored.
+    const whole = globalCrops(batch).size(0) - this.#restored(batch);
+    if (mask && whole > 0) mask.narrow(0, whole, whole).fill_(0);
     const studied = this.dino.study(batch, {
       global: { classOnly: !this.trainable.decoder, ...(mask ? { mask: { where: mask, token: this.trainable.maskToken } } : {}) },
     });
@@ -111,8 +121,13 @@ export class Mst implements Method {
     let loss = ce.mul(lambda1);
     const terms: Record<string, Tensor> = { ce };
     if (this.trainable.decoder && patches) {
-      const restored = this.trainable.decoder.call(patches, grid);
-      const restore = l1Loss(restored.float(), globalCrops(batch));
+      const count = this.#restored(batch);
+      const restored = this.trainable.decoder.call(patches.narrow(0, 0, count), grid);
+      const where =
+        this.options.region === "masked"
+          ? spreadCells(mask!.narrow(0, 0, count), grid, this.encoder.stride).unsqueeze(1)
+          : undefined;
+      const restore = imageDistance(this.options.distance, restored, globalCrops(batch).narrow(0, 0, count), where);
       loss = loss.add(restore.mul(lambda2));
       terms.restore = restore;
     }
@@ -120,6 +135,11 @@ export class Mst implements Method {
     const metrics = this.dino.metrics(taught, studied, ce);
     if (mask) metrics.maskedShare = mask.float().mean();
     return { loss, terms, metrics };
+  }
+
+  /** How many of the global crops, from the first on, are masked and restored. */
+  #restored({ views }: Batch): number {
+    return views.global!.size(1) * (this.options.reconstruct === "first" ? 1 : 2);
   }
 
   /** Which patches of the global crops the student does not see, bool [2 B, N]; null for none. The teacher is never masked. */
@@ -157,9 +177,9 @@ export const mst = defineMethod({
   name: "mst",
   options: mstOptions,
   backbones: ["vit", "swin"],
-  check: ({ mask }, { name, classToken }) =>
-    mask === "attention" && name === "vit" && !classToken
-      ? [{ path: "mask", message: 'is "attention"; expected "random" or "none", because model.classToken is false' }]
+  check: ({ mask, region }) =>
+    mask === "none" && region === "masked"
+      ? [{ path: "region", message: 'is "masked"; expected "image", because method.mask is "none"' }]
       : [],
   create: (options, context): Method => new Mst(options, context),
 });

@@ -14,9 +14,10 @@ import { denormalise } from "../data/index.js";
 import { type Picture, reconstructionGrid } from "../draw/index.js";
 import { type Encoded, type Encoder, FusionDecoder } from "../models/index.js";
 import { Module, type StateDict, untracked } from "../nn/index.js";
-import { atLeastFloat32, cat, l1Loss, mseLoss, noGrad, smoothL1Loss, type Tensor } from "../torch/index.js";
+import { cat, noGrad, type Tensor } from "../torch/index.js";
 import { Dino, dinoOptions } from "./dino.js";
 import { type Framework, globalCrops } from "./framework.js";
+import { distanceOption, imageDistance } from "./image-distance.js";
 import {
   defineMethod,
   type Method,
@@ -50,7 +51,7 @@ export const repreOptions = z
     decoderNarrowest: z.int().positive().default(32),
     decoderBatchNorm: z.boolean().default(true),
     /** The distance of L_rec. */
-    distance: z.enum(["l1", "l2", "smooth-l1"]).default("l1"),
+    distance: distanceOption.default("l1"),
     /** Which views are reconstructed: both global crops, for which the online encoder's features are there anyway, or the first only. */
     reconstruct: z.enum(["global", "first"]).default("global"),
     lambda: z.number().min(0).default(1),
@@ -58,8 +59,6 @@ export const repreOptions = z
   .prefault({});
 
 export type RepreOptions = z.output<typeof repreOptions>;
-
-const distances = { l1: l1Loss, l2: mseLoss, "smooth-l1": smoothL1Loss };
 
 /** The levels, from shallow to deep, counted from 0. @throws RangeError for one that does not exist */
 export function levelsOf(levels: RepreOptions["levels"], depth: number): number[] {
@@ -142,7 +141,7 @@ export class Repre implements Method {
 
   /** L_rec over the first of what was encoded. */
   distance(encoded: Pick<Encoded, "levels">, target: Tensor): Tensor {
-    return distances[this.options.distance](atLeastFloat32(this.decode(encoded, target)), target);
+    return imageDistance(this.options.distance, this.decode(encoded, target), target);
   }
 
   /**

@@ -24,6 +24,11 @@ export function unpatchify(patches: Tensor, [rows, columns]: readonly [number, n
   );
 }
 
+/** What is said of each cell of a grid, [B, rows columns], said of each of the factor x factor parts of it: [B, rows factor, columns factor]. */
+export function spreadCells(cells: Tensor, grid: readonly [number, number], factor: number): Tensor {
+  return tidy(() => cells.unflatten(1, grid).repeatInterleave(factor, 1).repeatInterleave(factor, 2));
+}
+
 /** Mean and deviation of each patch's pixels, [B, N, 1] each; the variance is the unbiased one, plus 1e-6, as in MAE's code. */
 export function patchMoments(patches: Tensor): { mean: Tensor; deviation: Tensor } {
   const mean = patches.mean(-1, { keepdim: true });

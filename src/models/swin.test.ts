@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { expectClose, fill, readGolden, type Stored, testRegenerates } from "../../tests/reference/golden.js";
 import { setWeights } from "../../tests/reference/vit-weights.js";
+import { parameter } from "../nn/index.js";
 import { memoryStats, noGrad, randn, tidy, zeros } from "../torch/index.js";
 import { type SwinConfig, SwinTransformer, swinSizes } from "./swin.js";
 import { cutOf, fromWindows, shiftMask, toWindows } from "./windows.js";
@@ -15,7 +16,12 @@ interface Small {
   gradients: Record<string, [norm: number, product: number]>;
 }
 const golden = readGolden<
-  { "tiny names": string[]; "tiny feature": Stored; "tiny squares": number } & Record<"shifted" | "filled" | "odd", Small>
+  {
+    "tiny names": string[];
+    "tiny feature": Stored;
+    "tiny squares": number;
+    masked: Record<"cells" | "tokens" | "token" | "proj", Stored>;
+  } & Record<"shifted" | "filled" | "odd", Small>
 >("swin_timm");
 
 const small: SwinConfig = { embedDim: 8, depths: [2, 2], heads: [2, 4], windowSize: 4 };
@@ -52,6 +58,19 @@ describe("Swin and timm's", () => {
       }
     });
   }
+
+  test("masked: the output, and the gradients of the mask token and the patch projection", () => {
+    const { masked } = golden;
+    const swin = setWeights(new SwinTransformer({ ...small, imageSize: 32 }).to("float64"));
+    const token = parameter(fill([8], 4));
+    const where = fill([2, 16], 5).gt(0.3);
+    expectClose(where.to("float64"), masked.cells, 0, "cells");
+    const { tokens } = swin.call(fill([2, 3, 32, 32], 1), { mask: { where, token } });
+    expectClose(tokens.select(0, 1), masked.tokens, 1e-9, "tokens");
+    tokens.mul(fill(tokens.shape, 2)).sum().backward();
+    expectClose(token.grad!, masked.token, 1e-8, "the token's gradient");
+    expectClose(swin.patchEmbed.proj.weight.grad!, masked.proj, 1e-8, "the projection's gradient");
+  });
 
   test("Swin-T at 224 px: names, and the feature within 1e-5 in float32", { timeout: 120_000 }, () => {
     const swin = setWeights(new SwinTransformer(swinSizes.tiny));

@@ -3,6 +3,7 @@
 import { Conv2d, DropPath, init, LayerNorm, Linear, Mlp, Module, ShapeError } from "../nn/index.js";
 import { interpolate, keep, noGrad, pad, type Tensor, tidy, where } from "../torch/index.js";
 import type { Encoded, EncodeOptions, Encoder, LevelShape } from "./encoder.js";
+import { spreadCells } from "./patches.js";
 import type { Grid } from "./position.js";
 import { type Window, WindowAttention } from "./window-attention.js";
 import { type Cut, cutOf, fromWindows, shiftMask, toWindows } from "./windows.js";
@@ -264,13 +265,10 @@ export class SwinTransformer extends Module implements Encoder {
   }
 
   /** A truth for each cell of the last grid [B, N] as one for each patch, [B, rows, columns, 1]. */
-  #spread(cells: Tensor, [rows, columns]: Grid, patches: Tensor): Tensor {
-    return tidy(() => {
-      const factor = 2 ** (this.depth - 1);
-      const [, height = 0, width = 0] = patches.shape;
-      const wide = cells.unflatten(1, [rows, columns]).repeatInterleave(factor, 1).repeatInterleave(factor, 2);
-      return wide.narrow(1, 0, height).narrow(2, 0, width).unsqueeze(-1);
-    });
+  #spread(cells: Tensor, grid: Grid, patches: Tensor): Tensor {
+    const [, height = 0, width = 0] = patches.shape;
+    const wide = spreadCells(cells, grid, 2 ** (this.depth - 1));
+    return wide.narrow(1, 0, height).narrow(2, 0, width).unsqueeze(-1);
   }
 
   /**

@@ -61,8 +61,8 @@ const onAll: Column[] = ["vit", "vit without class token", "swin"];
 /** The rows of the grid: what a method is over, and the columns in which it works. */
 const rows: Record<string, { method: Section & { name: string }; works: Column[] }> = {
   dino: { method: { name: "dino", ...dino }, works: onAll },
-  "mst, attention": { method: { name: "mst", dino, num: 2, decoderWidth: 32 }, works: onBoth },
-  "mst, random": { method: { name: "mst", dino, mask: "random", decoder: "off" }, works: ["vit without class token"] },
+  "mst, attention": { method: { name: "mst", dino, num: 2, decoderWidth: 32 }, works: onAll },
+  "mst, random": { method: { name: "mst", dino, mask: "random", decoder: "off" }, works: ["vit"] },
   "moco-v3": { method: { name: "moco-v3", ...moco }, works: onAll },
   "repre over dino": { method: { name: "repre", framework: { name: "dino", ...dino }, ...fusion }, works: onAll },
   "repre over moco-v3": { method: { name: "repre", framework: { name: "moco-v3", ...moco }, ...fusion }, works: onBoth },
@@ -167,11 +167,11 @@ describe("is refused in one sentence", () => {
       { model: { classToken: true } },
       'method.name is "randsac", in which no token may see all segments; expected model.classToken to be false',
     ],
-    "mst's attention without a class token": [
+    "mst over masked patches that are none": [
       "mst, attention",
-      "vit without class token",
-      {},
-      'method.mask is "attention"; expected "random" or "none", because model.classToken is false',
+      "vit",
+      { method: { mask: "none", region: "masked" } },
+      'method.region is "masked"; expected "image", because method.mask is "none"',
     ],
     "cae to all tokens without a class token": [
       "cae to features of a vit",

@@ -38,9 +38,12 @@ function prepared(changes: object = {}): Mst {
   return method;
 }
 
+const subPixel = { decoderForm: "sub-pixel", decoderBatchNorm: false } as const;
 const cases: Record<string, object> = {
   mst: {},
-  "mst sub-pixel": { num: 3, lambda1: 0.7, lambda2: 2, decoderForm: "sub-pixel", decoderBatchNorm: false },
+  "mst sub-pixel": { num: 3, lambda1: 0.7, lambda2: 2, ...subPixel },
+  "mst of masked patches, l2": { ...subPixel, region: "masked", distance: "l2" },
+  "mst of the first view, smooth-l1": { ...subPixel, reconstruct: "first", distance: "smooth-l1" },
   "mst without mask": { mask: "none" },
   "mst without decoder": { decoder: "off" },
 };
@@ -185,6 +188,10 @@ describe("restoring", () => {
     const views = batch.views as Record<string, Tensor>;
     expect(restore(views)).toBeCloseTo(views.global!.abs().mean().item(), 6);
   });
+  test("of masked patches: nothing where none is masked, and what is seen does not count", () => {
+    const method = prepared({ region: "masked", p: 0 });
+    expect(method.step(formulaBatch(0), at(0)).terms.restore!.item()).toBe(0);
+  });
   test("with lambda1 0 the head learns nothing; encoder, mask token and decoder do", () => {
     const method = prepared({ lambda1: 0 });
     method.step(formulaBatch(0), at(0)).loss.backward();
@@ -322,7 +329,7 @@ describe("options", () => {
     }
   });
   test("unknown ones and impossible values are refused", () => {
-    for (const wrong of [{ masks: "none" }, { mask: "all" }, { num: 0.5 }, { p: 1.5 }, { lambda2: -1 }]) {
+    for (const wrong of [{ masks: "none" }, { mask: "all" }, { num: 0.5 }, { p: 1.5 }, { lambda2: -1 }, { distance: "l3" }]) {
       expect(() => mst.options.parse(wrong)).toThrow();
     }
   });

@@ -19,6 +19,13 @@ TAU_S, MOMENTUM, CENTER_MOMENTUM, TOTAL, LR = 0.1, 0.9, 0.9, 10, 0.5
 TAU_T = np.concatenate([np.linspace(0.04, 0.07, 3), np.full(7, 0.07)])
 
 
+DISTANCES = {
+    "l1": lambda off: off,
+    "l2": lambda off: off**2,
+    "smooth-l1": lambda off: torch.where(off < 1, off**2 / 2, off - 0.5),
+}
+
+
 def network(batch_norm):
     net = nn.Module()
     net.backbone = Vit((4, 4))
@@ -67,6 +74,9 @@ def train(batch_norm=False, freeze=1, mst=None, local_crops=LOCALS):
         attention = teacher.backbone.blocks[-1].attn.weights[:, :, 0, 1:].mean(1)
         P = ((raw - center) / TAU_T[step]).softmax(-1).unflatten(0, (2, B))
         mask = lowest(attention, mst["num"]) if mst is not None and mst["num"] else None
+        restored = B if mst is not None and mst.get("first") else 2 * B
+        if restored == B:
+            mask[B:] = False
         tokens = student.backbone(images, mask, getattr(extra, "mask_token", None))
         features = [tokens[:, 0]] + ([student.backbone(small.flatten(0, 1))[:, 0]] if local_crops else [])
         logits = student.head(torch.cat(features)).unflatten(0, (-1, B))
@@ -75,7 +85,14 @@ def train(batch_norm=False, freeze=1, mst=None, local_crops=LOCALS):
         if mst is not None:
             loss = mst["lambda1"] * ce
             if mst.get("decoder"):
-                restore = (extra.decoder(tokens[:, 1:], (4, 4)) - images).abs().mean()
+                off = (extra.decoder(tokens[:restored, 1:], (4, 4)) - images[:restored]).abs()
+                off = DISTANCES[mst.get("distance", "l1")](off)
+                if mst.get("masked"):
+                    # Pixel by pixel: 4 x 4 patches of 4 px.
+                    patches = off.unfold(2, 4, 4).unfold(3, 4, 4).mean((1, 4, 5)).flatten(1)
+                    restore = patches[mask[:restored]].mean()
+                else:
+                    restore = off.mean()
                 loss = loss + mst["lambda2"] * restore
         parameters = {**{f"student.{n}": p for n, p in student.named_parameters()}, **dict(extra.named_parameters())}
         for each in parameters.values():
@@ -161,6 +178,10 @@ finish(
         "dino without local crops": train(local_crops=0),
         "mst": train(mst=dict(num=4, lambda1=1.0, lambda2=0.6, decoder=DECONVOLUTION)),
         "mst sub-pixel": train(mst=dict(num=3, lambda1=0.7, lambda2=2.0, decoder=SUB_PIXEL)),
+        "mst of masked patches, l2": train(mst=dict(num=4, lambda1=1.0, lambda2=0.6, decoder=SUB_PIXEL, distance="l2", masked=True)),
+        "mst of the first view, smooth-l1": train(
+            mst=dict(num=4, lambda1=1.0, lambda2=0.6, decoder=SUB_PIXEL, distance="smooth-l1", first=True)
+        ),
         "mst without mask": train(mst=dict(num=0, lambda1=1.0, lambda2=0.6, decoder=DECONVOLUTION)),
         "mst without decoder": train(mst=dict(num=4, lambda1=1.0, lambda2=0.6)),
     },

@@ -46,6 +46,20 @@ def small(size, **options):
     }
 
 
+def masked(size=32):
+    """Cells of the last grid whose patches are a token instead: the output, and the gradients of the token and of what makes patches."""
+    settings = dict(embed_dim=8, depths=(2, 2), num_heads=(2, 4), window_size=4, drop_path_rate=0.0, num_classes=0)
+    model = set_weights(SwinTransformer(img_size=size, patch_size=4, **settings).double())
+    token = fill([8], 4).requires_grad_()
+    cells = fill([2, 4, 4], 5) > 0.3
+    # A cell of the last grid is 2 x 2 patches.
+    patches = torch.stack([torch.kron(each.double(), torch.ones(2, 2).double()) for each in cells]).unsqueeze(-1)
+    x = model.patch_embed(fill([2, 3, size, size], 1))
+    tokens = model.norm(model.layers((1 - patches) * x + patches * token)).flatten(1, 2)
+    (tokens * fill(list(tokens.shape), 2)).sum().backward()
+    return {"cells": cells.flatten(1).double(), "tokens": tokens[1], "token": token.grad, "proj": model.patch_embed.proj.weight.grad}
+
+
 tiny = set_weights(timm.create_model("swin_tiny_patch4_window7_224", pretrained=False, num_classes=0).double()).eval()
 images = fill([1, 3, 224, 224], 1)
 with torch.no_grad():
@@ -66,6 +80,7 @@ finish(
         "filled": small(24),
         # 7 x 7 tokens, merged to 4 x 4; three stages, the last 2 x 2; no bias of q, k and v.
         "odd": small(28, depths=(2, 1, 1), num_heads=(1, 2, 4), qkv_bias=False),
+        "masked": masked(),
         "file": base64.b64encode(save(file.state_dict())).decode(),
         "feature of the file": pooled.double(),
     },
