@@ -8,8 +8,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ArrayDataset, registerDataset } from "../../src/data/index.js";
 import { TesseraError } from "../../src/errors.js";
 import { methods } from "../../src/methods/index.js";
-import { createBackbone, Dvae, loadEncoder } from "../../src/models/index.js";
-import { manualSeed, writeSafetensors } from "../../src/torch/index.js";
+import { createBackbone, Dvae, loadEncoder, loadTokenizer } from "../../src/models/index.js";
+import { manualSeed, readSafetensorsHeader, writeSafetensors } from "../../src/torch/index.js";
 import { ConfigError, listCheckpoints, pretrain, resolveRecipe } from "../../src/train/index.js";
 import { expectSameRun, readLines } from "../train-harness.js";
 import { shape } from "./shapes.js";
@@ -39,7 +39,7 @@ registerDataset("drawn-shapes", () => {
 const vit = { patchSize: 4, width: 32, depth: 2, heads: 2 };
 const swin = { name: "swin", patchSize: 4, embedDim: 16, depths: [2, 1], heads: [1, 2], windowSize: 2 } as const;
 const plain = { ...vit, classToken: false };
-const columns = { vit, "vit without class token": plain, swin };
+const columns = { vit, "vit without class token": plain, swin, "no encoder": {} };
 type Column = keyof typeof columns;
 type Section = Record<string, unknown>;
 
@@ -76,6 +76,19 @@ const rows: Record<string, { method: Section & { name: string }; works: Column[]
   "cae to features of a swin": { method: features(file("swin")), works: ["vit"] },
   "randsac of squares": { method: randsac, works: ["vit without class token"] },
   "randsac of blobs": { method: { ...randsac, segments: { kind: "blob", count: 5 } }, works: ["vit without class token"] },
+  tokenizer: {
+    method: {
+      name: "tokenizer",
+      crops,
+      width: 16,
+      decoderWidth: 16,
+      groups: 3,
+      blocksPerGroup: 1,
+      vocabulary: 32,
+      decoderInit: 16,
+    },
+    works: ["no encoder"],
+  },
 };
 
 const steps = 12;
@@ -115,16 +128,18 @@ describe("works", () => {
   for (const [row, { works }] of Object.entries(rows)) {
     for (const column of works) {
       test(`${row}, ${column}`, async () => {
-        const recipe = resolveRecipe(recipeOf(row, column));
+        const evaluated = column !== "no encoder";
+        const recipe = resolveRecipe(recipeOf(row, column, evaluated ? {} : { knn: { everyEpochs: 0 } }));
         const out = join(folder, `${row}, ${column}`);
         const { status, knn, pictures, export: exported } = await pretrain(recipe, { out });
         const losses = readLines(out).flatMap(({ kind, loss }) => (kind === "step" ? [loss as number] : []));
         expect([status, losses.length]).toEqual(["done", steps]);
         expect(mean(losses.slice(-3)), losses.map((each) => each.toFixed(3)).join(" ")).toBeLessThan(mean(losses.slice(0, 3)));
-        expect(knn).toEqual({ 1: 100 });
+        expect(knn).toEqual(evaluated ? { 1: 100 } : undefined);
         expect(pictures.length).toBeGreaterThan(1);
-        const { encoder, metadata } = loadEncoder(exported);
-        expect([encoder.levelShapes.length, metadata.method]).toEqual([2, recipe.method.name]);
+        if (evaluated) expect(loadEncoder(exported).encoder.levelShapes).toHaveLength(2);
+        else expect(loadTokenizer(exported).stride).toBe(4);
+        expect(readSafetensorsHeader(exported).metadata.method).toBe(recipe.method.name);
 
         const again = `${out}, resumed`;
         cpSync(out, again, { recursive: true });
@@ -151,7 +166,7 @@ async function refusal(recipe: unknown): Promise<string[]> {
 
 describe("is refused in one sentence", () => {
   for (const [name, { backbones = ["vit"] }] of Object.entries(methods)) {
-    if (backbones.includes("swin")) continue;
+    if (backbones.length === 0 || backbones.includes("swin")) continue;
     const row = Object.keys(rows).find((each) => rows[each]!.method.name === name)!;
     test(`${name} over swin`, async () => {
       expect(await refusal(recipeOf(row, "swin"))).toEqual([
@@ -226,6 +241,18 @@ describe("is refused in one sentence", () => {
       "swin",
       { method: { crops: { ...crops, localSize: 12, locals: 2 } } },
       "method.crops.localSize is 12; expected a multiple of model.patchSize, doubled from stage to stage, 8",
+    ],
+    "k-NN of a tokenizer": [
+      "tokenizer",
+      "no encoder",
+      {},
+      'knn.everyEpochs is 12; expected 0, because the method "tokenizer" trains no encoder to evaluate',
+    ],
+    "crops that a tokenizer's cells do not fill": [
+      "tokenizer",
+      "no encoder",
+      { method: { crops: { globalSize: 18 } }, knn: { everyEpochs: 0 } },
+      "method.crops.globalSize is 18; expected a multiple of 2^(groups - 1), the side of a code's cell",
     ],
     "a tokenizer that is missing": [
       "cae to codes",
