@@ -32,7 +32,7 @@ const input = {
   notes: "Which of two is better on rows that are bright.",
   base,
   arms: { dino: {}, mst: { recipe: tinyRecipe(ground.data, { data, train: { epochs: 1 } }), label: "MST" } },
-  evaluate: { trainImages: 60, knn: { k: [5, 3] } },
+  evaluate: { trainImages: 60, knn: { k: [5, 3] }, linear: { epochs: 3, lr: [0.01, 0.1], batchSize: 20, readouts: ["mean"] } },
   baselines: ["random", "pixels"],
   paper: { table: "table 1", values: { dino: { linear: 75.9 }, mst: { linear: 76.9, "fine-tune": 80 } } },
 } satisfies StudyInput;
@@ -95,6 +95,9 @@ describe("a study", slow, () => {
       expect(trained.seconds).toBe(readLines(join(at("whole"), run)).at(-1)!.seconds);
       expect(Object.keys(evaluations.knn.measured)).toEqual(["class 5", "class 3", "mean 5", "mean 3"]);
       expect(evaluations.knn.images).toEqual({ train: 60, test: 40 });
+      expect(evaluations.linear.measured).toEqual({
+        mean: { top1: expect.any(Number), top5: expect.any(Number), baseLr: expect.any(Number), epoch: 3 },
+      });
       expect(json(join(at("whole"), run, "recipe.json")).recipe).toMatchObject({
         name: `tiny-${run.replace("/seed-", "-")}`,
         train: { seed: Number(run.at(-1)) },
@@ -104,7 +107,13 @@ describe("a study", slow, () => {
 
   it("reports means, spreads and differences of what was measured", () => {
     const { rows, columns, reference } = whole.report;
-    expect(columns.map(({ label }) => label)).toEqual(["k-NN class, k 5", "k-NN mean, k 5", "k-NN class, k 3", "k-NN mean, k 3"]);
+    expect(columns.map(({ label }) => label)).toEqual([
+      "k-NN class, k 5",
+      "k-NN mean, k 5",
+      "k-NN class, k 3",
+      "k-NN mean, k 3",
+      "linear mean",
+    ]);
     expect(reference).toEqual({ name: "dino", label: "dino" });
     expect(rows.map(({ kind, label, seeds }) => [kind, label, seeds.length])).toEqual([
       ["baseline", "random encoder", 2],
@@ -146,7 +155,10 @@ describe("a study", slow, () => {
     expect(text).toBe(`${studyMarkdown(whole.report, { chart: "study.png" })}\n`);
     expect(text).toMatch(/^# DINO and MST\n\nWhich of two is better on rows that are bright\.\n\n\| +\|/);
     expect(text).toContain(
-      "Top-1 in percent on 40 test images of fashion-mnist, by 60 training images, mean ± standard deviation over seeds 0, 1; k-NN,",
+      "Top-1 in percent on 40 test images of fashion-mnist, by 60 training images, mean ± standard deviation over seeds 0, 1. Diff",
+    );
+    expect(text).toContain(
+      'Linear probes by the protocol "grid" with epochs 3, batchSize 20, lr [0.01,0.1]; where it tries several learning rates, the best',
     );
     expect(text).toContain("The paper's figures are those of table 1.");
     expect(text).toMatch(
@@ -227,7 +239,7 @@ describe("a study that is stopped", slow, () => {
     expect(second.status).toBe("interrupted");
     const rows = Object.fromEntries(second.report.rows.map(({ label, seeds, notes }) => [label, { seeds: seeds.length, notes }]));
     expect(rows.dino).toEqual({ seeds: 1, notes: ["seed 1: not begun yet"] });
-    expect(rows.MST).toEqual({ seeds: 0, notes: ["seed 0: not evaluated by knn yet", "seed 1: not begun yet"] });
+    expect(rows.MST).toEqual({ seeds: 0, notes: ["seed 0: not evaluated by knn and linear yet", "seed 1: not begun yet"] });
     expect(studyTable(second.report).map(([label]) => label)).toEqual([
       "",
       "random encoder",
@@ -290,13 +302,13 @@ describe("a study that changes", slow, () => {
       { ...input, evaluate: { testImages: 20, knn: { readouts: ["class+mean"], k: [1] } } },
     );
     expect(said).not.toContain("training");
-    expect(said.match(/evaluating \(knn\)/g)).toHaveLength(7);
+    expect(said.match(/evaluating \(knn\)$/gm)).toHaveLength(7);
     expect(report.columns).toEqual([{ id: "knn class+mean 1", label: "k-NN class+mean" }]);
     expect(report.images).toMatchObject({ train: 200, test: 20 });
-    // The old settings' report has nothing to show.
+    // Of the old settings' k-NN nothing is left to show.
     const old = await makeReport(await resolveStudy(input), out);
-    expect(old.rows.map(({ seeds }) => seeds.length)).toEqual([0, 0, 0, 0]);
     expect(old.rows[2]!.notes).toEqual(["seed 0, 1: not evaluated by knn yet"]);
+    expect(Object.keys(old.rows[2]!.cells)).toEqual(["linear mean"]);
   });
 });
 

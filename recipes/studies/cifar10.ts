@@ -40,4 +40,4 @@ export const twoCrops = {
 export const dinoHead = { outFeatures: 1024, hidden: 512, bottleneck: 128, batchNorm: true } as const;
 
 /** k-NN and probes learn from a part of the training images and are tested on all test images. */
-export const evaluate: StudyInput["evaluate"] = { trainImages: 20_000, knn: { k: [20] } };
+export const evaluate: StudyInput["evaluate"] = { trainImages: 20_000, knn: { k: [20] }, linear: {} };

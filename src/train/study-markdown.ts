@@ -50,10 +50,9 @@ function verdict({ id, label }: Column, best: StudyRow, others: readonly StudyRo
 
 /** How the numbers are to be read, and what they were made by: sentences. */
 export function studyFacts(report: StudyReport): string[] {
-  const { knn, seeds, images, paper, reference, command, days, totalSeconds, machines, libtorch, tessera } = report;
+  const { evaluate, seeds, images, paper, reference, command, days, totalSeconds, machines, libtorch, tessera } = report;
   const many = seeds.length > 1;
   const spread = many ? `, mean ± standard deviation over seeds ${seeds.join(", ")}` : ` of seed ${seeds[0]}`;
-  const k = knn.k.length === 1 ? ` with k = ${knn.k[0]}` : "";
   const on = images
     ? ` on ${images.test} test images of ${nameOf(images.data.test)}, by ${images.train} training images${images.data.train === images.data.test ? "" : ` of ${nameOf(images.data.train)}`}`
     : "";
@@ -65,10 +64,26 @@ export function studyFacts(report: StudyReport): string[] {
     ...(libtorch.length > 0 ? [`libtorch ${libtorch.join(" and ")}`, `tessera ${tessera.join(" and ")}`] : []),
   ];
   return [
-    `Top-1 in percent${on}${spread}; k-NN${k}, by the class token (class) or the mean of the patches (mean). Differences are taken ${many ? "seed by seed " : ""}to ${reference.label}; training time is a run's mean.`,
+    `Top-1 in percent${on}${spread}. Differences are taken ${many ? "seed by seed " : ""}to ${reference.label}; training time is a run's mean.`,
+    protocolsOf(evaluate),
     ...(paper ? [`The paper's figures are those of ${paper.table}.`] : []),
     ...(made.length > 0 ? [`Made by ${made.join("; ")}.`] : []),
   ];
+}
+
+/** How the figures were measured. */
+function protocolsOf({ knn, linear }: StudyReport["evaluate"]): string {
+  const k = knn.k.length === 1 ? ` with k = ${knn.k[0]}` : "";
+  const sentences = [`k-NN${k}; class is the class token, mean the mean of the patches.`];
+  if (linear) {
+    const { preset = "grid", readouts: _, ...changes } = linear;
+    const changed = Object.entries(changes).filter(([, value]) => value !== undefined);
+    const how = changed.map(([name, value]) => `${name} ${JSON.stringify(value)}`).join(", ");
+    sentences.push(
+      `Linear probes by the protocol "${preset}"${how ? ` with ${how}` : ""}; where it tries several learning rates, the best on the test images.`,
+    );
+  }
+  return sentences.join(" ");
 }
 
 /** A dataset without the place where it lies: `cifar10`, `folder photos`. */

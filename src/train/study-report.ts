@@ -5,7 +5,7 @@ import { removeTemporary, replaceText } from "../files.js";
 import { describeMachine } from "./machine.js";
 import { armRecipe, evaluationData, type Study } from "./study.js";
 import { studyChart } from "./study-chart.js";
-import { kindNames, type Measured, settingsOf } from "./study-evaluate.js";
+import { kindNames, type Measured, pixels, settingsOf } from "./study-evaluate.js";
 import { type Evaluation, isCurrent, ResultFile, standingOf } from "./study-folder.js";
 import { studyMarkdown } from "./study-markdown.js";
 import { bySeed, differenceOf, type Sample, sampleOf } from "./study-numbers.js";
@@ -48,7 +48,7 @@ export interface StudyReport {
   rows: StudyRow[];
   reference: { name: string; label: string };
   seeds: number[];
-  knn: Study["evaluate"]["knn"];
+  evaluate: Study["evaluate"];
   paper?: { table: string; columns: string[] };
   /** Runs that ended because their loss was not finite. */
   failures: number;
@@ -91,6 +91,7 @@ export function collectReport(study: Study, out: string, command?: string): Stud
     const result = new ResultFile(folder).read();
     const data = evaluationData(recipe, study.evaluate);
     const entry: Entry = { seed, values: {} };
+    const open: string[] = [];
     for (const kind of kindNames) {
       const settings = settingsOf(kind, { data, model: recipe.model, evaluate: study.evaluate });
       if (!settings) continue;
@@ -98,8 +99,9 @@ export function collectReport(study: Study, out: string, command?: string): Stud
       if (isCurrent(evaluation, settings)) {
         facts.evaluated(evaluation, data);
         Object.assign(entry.values, valuesOf(kind, evaluation.measured, columns));
-      } else entry.note = `not evaluated by ${kind} yet`;
+      } else open.push(kind);
     }
+    if (open.length > 0) entry.note = `not evaluated by ${open.join(" and ")} yet`;
     if (result.trained) {
       facts.trained(result.trained);
       entry.seconds = result.trained.seconds;
@@ -144,20 +146,23 @@ export function collectReport(study: Study, out: string, command?: string): Stud
     rows,
     reference: { name: reference.name, label: reference.label },
     seeds: study.seeds,
-    knn: study.evaluate.knn,
+    evaluate: study.evaluate,
     ...(paper && { paper: { table: paper.table, columns: [...new Set(Object.values(paper.values).flatMap(Object.keys))] } }),
     failures,
     ...facts.summary,
   };
 }
 
-function columnsOf({ evaluate: { knn } }: Study): Column[] {
-  return knn.k.flatMap((k) =>
-    knn.readouts.map((readout) => ({
-      id: `knn ${readout} ${k}`,
-      label: `k-NN ${readout}${knn.k.length > 1 ? `, k ${k}` : ""}`,
-    })),
-  );
+function columnsOf({ evaluate: { knn, linear } }: Study): Column[] {
+  return [
+    ...knn.k.flatMap((k) =>
+      knn.readouts.map((readout) => ({
+        id: `knn ${readout} ${k}`,
+        label: `k-NN ${readout}${knn.k.length > 1 ? `, k ${k}` : ""}`,
+      })),
+    ),
+    ...(linear?.readouts ?? []).map((readout) => ({ id: `linear ${readout}`, label: `linear ${readout}` })),
+  ];
 }
 
 /** By column. Pixels are one read-out, which stands for all. */
@@ -166,7 +171,7 @@ function valuesOf(kind: string, measured: Measured, columns: readonly Column[]):
     columns.flatMap(({ id }) => {
       if (!id.startsWith(`${kind} `)) return [];
       const own = id.slice(kind.length + 1);
-      const value = measured[own] ?? measured[own.replace(/^\S+/, "pixels")];
+      const value = measured[own] ?? measured[own.replace(/^\S+/, pixels)];
       return value ? [[id, value.top1] as const] : [];
     }),
   );

@@ -1,8 +1,9 @@
 // Runs a study: every arm with every seed, trained by `pretrain` and evaluated. It may be killed anywhere: what is done is in the folders,
 // and the next call does the rest.
 import { TesseraError } from "../errors.js";
-import { pixelFeatures, readoutProblem, readoutsOf } from "../evaluate/index.js";
+import { readoutProblem } from "../evaluate/index.js";
 import { removeTemporary } from "../files.js";
+import type { Encoder } from "../models/index.js";
 import { readSafetensors, tidy } from "../torch/index.js";
 import { NonFiniteError, RunError } from "./errors.js";
 import { thisMachine } from "./machine.js";
@@ -11,10 +12,10 @@ import { pretrain } from "./pretrain.js";
 import { duration, type Reporter, silentReporter } from "./progress.js";
 import type { Recipe } from "./recipe.js";
 import { RunFolder } from "./run-folder.js";
-import { createEncoder, createMethod, freshEncoder } from "./session.js";
+import { createEncoder, freshEncoder } from "./session.js";
 import { listenForStop } from "./signals.js";
 import { evaluationData, type Study } from "./study.js";
-import { evaluateSubject, type KindName, kindNames, type Subject, settingsOf } from "./study-evaluate.js";
+import { evaluateEncoder, type KindName, kindNames, kinds, settingsOf } from "./study-evaluate.js";
 import { isCurrent, ResultFile } from "./study-folder.js";
 import { type BaselineRun, planStudy, type Selection, type StudyPlan, type StudyRun } from "./study-plan.js";
 import { makeReport, type StudyReport } from "./study-report.js";
@@ -47,7 +48,7 @@ class Stopped extends Error {}
 export async function runStudy(study: Study, options: StudyOptions): Promise<StudyOutcome> {
   const { out, reporter = silentReporter, command } = options;
   const plan = await planStudy(study, out, options);
-  buildAll(plan);
+  buildAll(plan, study);
   const stop = new AbortController();
   const listener = listenForStop(() => stop.abort(new Stopped()));
   const report = () => makeReport(study, out, command);
@@ -78,17 +79,23 @@ interface How {
   signal: AbortSignal;
 }
 
-/** What cannot be built is told of before the first run, not after hours. */
-function buildAll({ runs }: StudyPlan): void {
+/** What cannot be built, and a read-out that no arm can give, is told of before the first run, not after hours. */
+function buildAll({ runs }: StudyPlan, { evaluate }: Study): void {
   const arms = new Map(runs.flatMap((run) => (run.standing.state === "trained" ? [] : [[run.arm, run.recipe]])));
+  const readouts = new Set(kindNames.flatMap((kind) => kinds[kind].settings(evaluate)?.readouts ?? []));
+  const hindrances = new Map([...readouts].map((name) => [name, [] as string[]]));
   for (const [arm, recipe] of arms) {
     try {
-      const { trainable, encoder } = createMethod(recipe);
-      for (const module of [trainable, encoder]) module?.dispose();
+      const encoder = freshEncoder(recipe);
+      for (const [name, found] of hindrances) found.push(readoutProblem(name, encoder) ?? "");
+      encoder.dispose();
     } catch (error) {
       if (!(error instanceof TesseraError)) throw error;
       throw new RunError(`arm "${arm.name}": ${error.message}`, { cause: error });
     }
+  }
+  for (const [name, found] of hindrances) {
+    if (found.length > 0 && !found.includes("")) throw new RunError(`no arm can give the read-out ${name}: ${found[0]}`);
   }
 }
 
@@ -139,7 +146,7 @@ async function evaluateBaseline(baseline: BaselineRun, how: How): Promise<void> 
 
 /** Makes those evaluations of an encoder, or of raw pixels where there is none, that are not there yet. */
 async function evaluate(
-  { folder, recipe, encoder: make }: { folder: string; recipe: Recipe; encoder?: () => NonNullable<Subject["encoder"]> },
+  { folder, recipe, encoder: make }: { folder: string; recipe: Recipe; encoder?: () => Encoder },
   { study, reporter, signal, head }: How & { head: string },
 ): Promise<void> {
   const file = new ResultFile(folder);
@@ -152,12 +159,9 @@ async function evaluate(
   signal.throwIfAborted();
   reporter.line(`${head}: evaluating (${wanted.join(", ")})`);
   const encoder = make?.();
-  const names = study.evaluate.knn.readouts.filter((name) => encoder && !readoutProblem(name, encoder));
-  const subject: Subject = encoder
-    ? { encoder, features: () => readoutsOf(encoder, names) }
-    : { features: (plan) => (images) => ({ pixels: pixelFeatures(plan)(images) }) };
   try {
-    await evaluateSubject(subject, {
+    await evaluateEncoder({
+      encoder,
       data,
       evaluate: study.evaluate,
       wanted,

@@ -1,5 +1,6 @@
 // What a study file holds: recipes side by side, the seeds they run with, and how their encoders are compared.
 import { z } from "zod";
+import { linearOptions } from "../evaluate/index.js";
 import { dataSchema, readoutSchema, recipeSections } from "./recipe-schema.js";
 import type { RecipeInput } from "./recipe-types.js";
 
@@ -29,6 +30,14 @@ export const evaluateSchema = z
         temperature: z.number().positive().default(0.07),
       })
       .prefault({}),
+    /** A linear probe of each read-out, by a protocol and what is changed of it. Default: none. */
+    linear: linearOptions
+      .omit({ readout: true })
+      .extend({
+        /** Default: those of k-NN. */
+        readouts: readoutList,
+      })
+      .optional(),
   })
   .prefault({});
 

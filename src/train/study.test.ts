@@ -169,7 +169,11 @@ describe("a study", () => {
     ]);
     const bare = { ...base, model: { ...base.model, classToken: false } };
     expect(
-      await problemsOf({ base: bare, arms: { one: {} }, evaluate: { trainImages: 10, knn: { readouts: ["class"] } } }),
+      await problemsOf({
+        base: bare,
+        arms: { one: { set: { "method.mask": "none" } } },
+        evaluate: { trainImages: 10, knn: { readouts: ["class"] } },
+      }),
     ).toEqual([
       "evaluate.knn.k is [20]; expected at most evaluate.trainImages, 10",
       'evaluate.knn.readouts is ["class"]; expected "mean", because no arm has a class token',

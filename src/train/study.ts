@@ -42,8 +42,14 @@ export interface Study {
   /** The arm that differences are taken to. */
   reference: string;
   baselines: Baseline[];
-  evaluate: EvaluateSettings & { knn: { readouts: Readout[] } };
+  evaluate: Protocols;
   paper?: Paper;
+}
+
+/** How encoders are evaluated, with the read-outs filled in. */
+export interface Protocols extends EvaluateSettings {
+  knn: EvaluateSettings["knn"] & { readouts: Readout[] };
+  linear?: (NonNullable<EvaluateSettings["linear"]> & { readouts: Readout[] }) | undefined;
 }
 
 /** Returns its argument: it is there so that an editor knows the keys and a wrong one does not compile. */
@@ -96,7 +102,11 @@ export async function resolveStudy(
     seeds,
     reference,
     baselines,
-    evaluate: { ...evaluate, knn: { ...evaluate.knn, readouts } },
+    evaluate: {
+      ...evaluate,
+      knn: { ...evaluate.knn, readouts },
+      linear: evaluate.linear && { ...evaluate.linear, readouts: evaluate.linear.readouts ?? readouts },
+    },
     ...(paper && { paper }),
   };
 }
@@ -238,13 +248,16 @@ function checkEvaluation(arms: readonly StudyArm[], evaluate: EvaluateSettings):
     const hint = evaluate.data ? "give evaluate.data.test" : "give evaluate.data with labelled images: { train, test }";
     issues.push({ path: "evaluate.data", message: `arm ${who}: there are no test images to evaluate on; ${hint}` });
   }
-  const { k, readouts } = evaluate.knn;
+  const { k } = evaluate.knn;
   const largest = Math.max(...k);
   if (evaluate.trainImages !== undefined && largest > evaluate.trainImages) {
     issues.push(problem("evaluate.knn.k", k, `at most evaluate.trainImages, ${evaluate.trainImages}`));
   }
-  if (arms.length > 0 && readouts?.every(needsClassToken) && !arms.some(({ recipe }) => hasClassToken(recipe))) {
-    issues.push(problem("evaluate.knn.readouts", readouts, '"mean", because no arm has a class token'));
+  for (const kind of ["knn", "linear"] as const) {
+    const readouts = evaluate[kind]?.readouts;
+    if (arms.length > 0 && readouts?.every(needsClassToken) && !arms.some(({ recipe }) => hasClassToken(recipe))) {
+      issues.push(problem(`evaluate.${kind}.readouts`, readouts, '"mean", because no arm has a class token'));
+    }
   }
   return issues;
 }
