@@ -125,11 +125,13 @@ function tokenTarget({ tokenizer: path }: CaeTargetOptions & { kind: "tokens" },
       const accuracy = noGrad(() => logits.argmax(1).eq(labels).float().mean());
       return { term: "ce", loss: crossEntropy(logits, labels), metrics: { accuracy } };
     },
-    images: (predicted, given) => {
-      const codes = tokenizer.encode(pixels(given)).flatten(1).clone();
-      codes.scatter_(1, given.masked, predicted.argmax(-1));
-      return tokenizer.decode(codes.unflatten(1, [side, side]));
-    },
+    ...(tokenizer.decodes && {
+      images: (predicted: Tensor, given: CaeBatch) => {
+        const codes = tokenizer.encode(pixels(given)).flatten(1).clone();
+        codes.scatter_(1, given.masked, predicted.argmax(-1));
+        return tokenizer.decode(codes.unflatten(1, [side, side]));
+      },
+    }),
   };
 }
 

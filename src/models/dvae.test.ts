@@ -164,6 +164,7 @@ describe("files", () => {
     expect(loadTokenizer(checkpoint).encode(images).equal(ids)).toBe(true);
     const encoder = loadTokenizer(write("encoder", dvae.encoder.stateDict()));
     expect(encoder.encode(images).equal(ids)).toBe(true);
+    expect([dvae.decodes, encoder.decodes]).toEqual([true, false]);
     expect(() => encoder.decode(ids)).toThrow("loaded without a decoder");
   });
 

@@ -171,6 +171,9 @@ export class Dvae extends Module implements Tokenizer {
   get channels(): number {
     return this.config.channels;
   }
+  get decodes(): boolean {
+    return this.decoder !== null;
+  }
 
   /** What the codes keep of images: [B, channels, H, W] in 0..1, both. */
   forward(images: Tensor): Tensor {

@@ -10,6 +10,8 @@ export interface Tokenizer extends Module {
   readonly stride: number;
   /** Channels of the images. */
   readonly channels: number;
+  /** Whether it can make images of codes: false where only its encoder is there. */
+  readonly decodes: boolean;
   /**
    * @param images [B, channels, H, W], values in 0..1 (not normalised), H and W multiples of `stride`
    * @returns int64 [B, H / stride, W / stride]
