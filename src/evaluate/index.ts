@@ -1,4 +1,13 @@
 // The door of the evaluators.
+export {
+  type AttentiveOptions,
+  type AttentivePlan,
+  type AttentiveProbeOptions,
+  type AttentiveProbeResult,
+  attentiveOptions,
+  attentivePlan,
+  attentiveProbe,
+} from "./attentive.js";
 export * from "./errors.js";
 export {
   type EvaluationLoader,

@@ -5,9 +5,10 @@ import { pixelFeatures } from "./features.js";
 import { learnableClasses } from "./labels.js";
 import { LinearGrid } from "./linear-grid.js";
 import { type LinearOptions, type LinearPlan, linearPlan } from "./linear-plan.js";
-import { type ProbeData, TableData } from "./probe-data.js";
+import { TableData } from "./probe-data.js";
 import { membersOf } from "./probe-plan.js";
-import { type OpenedData, openProbeData, type ProbeImages } from "./probe-source.js";
+import { type ProbeRunResult, runProbe } from "./probe-run.js";
+import type { ProbeImages } from "./probe-source.js";
 import { type ProbeResult, type TrainingProgress, type TrainProbeOptions, trainProbe } from "./probe-train.js";
 import { readoutOf } from "./readout.js";
 
@@ -53,11 +54,13 @@ export async function fitLinear({ train, test, classes, protocol = {}, ...watch 
       throw new EvaluateError(`labels[${wrong}] is ${labels[wrong]}; expected 0 to ${classes - 1} for ${classes} classes.`);
   }
   const plan = linearPlan(protocol, sizes[0]![0]!, "features");
+  const width = sizes[0]![1]!;
   const tables = [train, test].map(({ features, labels }) => new TableData([features.alias()], labels, plan));
+  const grid = gridOf(plan, width, classes);
   try {
-    return await learn(plan, { train: tables[0]!, test: tables[1]! }, { width: sizes[0]![1]!, classes, ...watch });
+    return { ...(await trainProbe(grid, { plan, train: tables[0]!, test: tables[1]!, ...watch })), plan, width };
   } finally {
-    for (const each of tables) each.dispose();
+    for (const each of [...tables, grid]) each.dispose();
   }
 }
 
@@ -67,11 +70,9 @@ export interface LinearProbeOptions extends ProbeImages {
   onProgress?: (progress: TrainingProgress) => void;
 }
 
-export interface LinearProbeResult extends LinearResult {
-  /** What features were kept as; null where they were taken anew in every epoch. */
-  readonly store: OpenedData["store"];
-  /** Wall time until all features that are kept were there, and of the training. */
-  readonly seconds: { readonly features: number; readonly training: number };
+export interface LinearProbeResult extends ProbeRunResult<LinearPlan> {
+  /** Numbers of a feature. */
+  readonly width: number;
 }
 
 /**
@@ -80,33 +81,20 @@ export interface LinearProbeResult extends LinearResult {
  * @throws EvaluateError for images without labels, classes that do not fit, a read-out that the encoder cannot give
  */
 export async function linearProbe(options: LinearProbeOptions): Promise<LinearProbeResult> {
-  const { encoder, train, test, protocol = {}, onProgress, signal } = options;
+  const { encoder, train, test, protocol = {} } = options;
   const classes = learnableClasses(train, test, "a linear probe").length;
   const plan = linearPlan(protocol, train.length, encoder ?? "pixels");
   const fn = encoder ? readoutOf(encoder, plan.readout) : pixelFeatures(options.plan);
-  const start = performance.now();
-  const data = await openProbeData(options, { fn, stores: ["float32", "bfloat16"] }, plan);
-  try {
-    const between = performance.now();
-    const result = await learn(plan, data, { width: data.shape[0]!, classes, onProgress, signal });
-    const seconds = { features: (between - start) / 1000, training: (performance.now() - between) / 1000 };
-    return { ...result, store: data.store, seconds };
-  } finally {
-    await data.close();
-  }
+  const stores = ["float32", "bfloat16"] as const;
+  const { shape, ...result } = await runProbe(options, { fn, stores }, plan, ([width]) => gridOf(plan, width!, classes));
+  return { ...result, width: shape[0]! };
 }
 
-async function learn(
-  plan: LinearPlan,
-  { train, test }: { train: ProbeData; test: ProbeData },
-  how: { width: number; classes: number } & Pick<TrainProbeOptions, "onProgress" | "signal">,
-): Promise<LinearResult> {
-  const { width, classes, onProgress, signal } = how;
-  const generator = new Generator(plan.seed);
-  const grid = new LinearGrid({ width, classes, members: membersOf(plan).length, batchNorm: plan.batchNorm, generator });
-  try {
-    return { ...(await trainProbe(grid, { plan, train, test, onProgress, signal })), plan, width };
-  } finally {
-    grid.dispose();
-  }
-}
+const gridOf = (plan: LinearPlan, width: number, classes: number) =>
+  new LinearGrid({
+    width,
+    classes,
+    members: membersOf(plan).length,
+    batchNorm: plan.batchNorm,
+    generator: new Generator(plan.seed),
+  });

@@ -52,7 +52,7 @@ export interface ProbeImages {
 export interface ProbeReading {
   /** Images float32 [B, C, H, W] to [B, ...]. */
   fn: (images: Tensor) => Tensor;
-  /** What it may be kept as, the first that fits. */
+  /** What it may be kept as, the first that fits; the first is also what is taken anew comes as. */
   stores: readonly FeatureStore[];
 }
 
@@ -108,7 +108,7 @@ export async function openProbeData(images: ProbeImages, { fn, stores }: ProbeRe
   const open = async (dataset: Dataset, view: ViewPlan, kept: FeatureStore | undefined, count: number, training: boolean) => {
     const loader = loaderOf(dataset, view, training && !kept);
     loaders.push(loader);
-    const how = { plan: view, fn, bf16, device };
+    const how = { plan: view, fn, bf16, device, store: stores[0]! };
     if (!kept) return new StreamData(loader, dataset.length, how);
     const tables: Features[] = [];
     for (let epoch = 0; epoch < count; epoch++) {
@@ -163,6 +163,7 @@ interface HowToTake {
   fn: ProbeReading["fn"];
   bf16: boolean;
   device: Device;
+  store: FeatureStore;
 }
 
 /** Takes features whenever they are asked for; in memory is one batch. */
@@ -200,11 +201,10 @@ class StreamData implements ProbeData {
   }
 
   #encode(raw: RawBatch): Samples {
-    const { plan, fn, bf16, device } = this.#how;
+    const { plan, fn, bf16, device, store } = this.#how;
     return tidy(() => {
       const { views, labels } = toTensors(raw, plan, { device });
-      // As bfloat16, the form in which they would be kept if they fitted.
-      const features = keep(run(fn, viewOf(views, undefined), { bf16, device }).to("cpu").to("bfloat16"));
+      const features = keep(run(fn, viewOf(views, undefined), { bf16, device }).to("cpu").to(store));
       return { features, labels: keep(fromTypedArray(labels!).to("int64")) };
     });
   }
