@@ -169,3 +169,14 @@ test("weight norm starts with the plain layer's weight", () => {
   const difference = layer.weight().sub(layer.weightV).abs().amax().item();
   expect(difference).toBeLessThan(1e-6);
 });
+
+test("layer norm takes bfloat16 values with float32 weights, as a result under autocast is, on every libtorch", () => {
+  const norm = new LayerNorm(6);
+  const values = fill([4, 6], 1).float();
+  const x = values.to("bfloat16").detach().requiresGrad_();
+  const y = norm.call(x);
+  expect(y.dtype).toBe("bfloat16");
+  expect(y.float().sub(norm.call(values)).abs().amax().item()).toBeLessThan(0.02);
+  y.float().mul(values).sum().backward();
+  expect([x.grad!.dtype, norm.weight!.grad!.dtype]).toEqual(["bfloat16", "float32"]);
+});

@@ -1,6 +1,8 @@
 // The functions of torch.nn.functional that the layers are made of. Shapes as in PyTorch: images are [N, C, H, W].
 import { aten } from "./aten.js";
 import { ArgumentError } from "./errors.js";
+import { libtorch } from "./native.js";
+import { tidy } from "./scope.js";
 import type { Tensor } from "./tensor.js";
 
 type Pair = number | readonly [number, number];
@@ -11,7 +13,10 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
   return aten.linear(x, weight, bias);
 }
 
-/** Normalises the last dimensions to mean 0 and variance 1, then scales and shifts. */
+/** Whether norms take half-precision values with float32 weights, which autocast leads to where a half-precision result is normed. */
+const mixedNorms = !libtorch.version.startsWith("1.");
+
+/** Normalises the last dimensions to mean 0 and variance 1, then scales and shifts. Of the dtype of x, which may be half precision. */
 export function layerNorm(
   x: Tensor,
   shape: readonly number[],
@@ -19,6 +24,9 @@ export function layerNorm(
   bias: Tensor | null = null,
   eps = 1e-5,
 ): Tensor {
+  if (!mixedNorms && weight?.dtype === "float32" && (x.dtype === "bfloat16" || x.dtype === "float16")) {
+    return tidy(() => aten.layerNorm(x.float(), shape, weight, bias, eps, false).to(x.dtype));
+  }
   return aten.layerNorm(x, shape, weight, bias, eps, false);
 }
 
