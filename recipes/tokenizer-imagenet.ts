@@ -2,9 +2,10 @@
 //
 //     npx tessera pretrain recipes/tokenizer-imagenet.ts --set data.train=folder:/data/imagenet/train
 //
-// DALL-E's: architecture, logit-Laplace loss, temperature and KL weight with their steps, AdamW with betas (0.9, 0.999), learning rate 1e-4 to
+// DALL-E's: architecture, logit-Laplace loss, temperature and KL weight with the latter's steps, AdamW with betas (0.9, 0.999), learning rate 1e-4 to
 // 1.25e-6, weight decay 1e-4, batch 512 (here 32 accumulated batches of 16), averaging 0.999. Ours: ImageNet in place of its images, at 112 px,
-// which is what CAE's tokenizer looks at, and 20 epochs. It was never run here.
+// which is what CAE's tokenizer looks at, and 20 epochs, over which the temperature falls (DALL-E: over 150,000 of 3 million steps). It was never run
+// here.
 import { defineRecipe } from "tessera";
 
 export default defineRecipe({
@@ -13,7 +14,7 @@ export default defineRecipe({
   method: {
     name: "tokenizer",
     crops: { globalSize: 112 },
-    temperature: { steps: 150_000 },
+    temperature: { steps: 50_000 },
     klWeight: { steps: 5_000 },
   },
   optimizer: { lr: 1e-4, lrScaling: "none", finalLr: 1.25e-6, weightDecay: 1e-4 },

@@ -62,7 +62,7 @@ describe("a run", slow, () => {
     expect(trained.code, trained.stderr).toBe(0);
     expect(trained.stderr).toBe("");
     expect(trained.stdout).toMatch(
-      /^run +\S+one\ndone +step 12, epoch 2, \d+ s\nencoder +\S+backbone\.safetensors\npictures +\S+\.png\n/,
+      /^run +\S+one\ndone +step 12, epoch 2, \d+ s\nexported +\S+backbone\.safetensors\npictures +\S+\.png\n/,
     );
 
     const again = await tessera(["pretrain", recipe, "--out", out], { env });

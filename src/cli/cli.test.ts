@@ -149,7 +149,7 @@ describe("the program", () => {
   it("has the commands that were promised, each with a description and an example", () => {
     const program = createProgram();
     const names = program.commands.map((command) => command.name());
-    expect(names).toEqual(["pretrain", "evaluate", "show", "demo", "data", "doctor", "bench"]);
+    expect(names).toEqual(["pretrain", "evaluate", "study", "show", "demo", "data", "doctor", "bench"]);
     for (const command of program.commands) expect(command.description()).not.toBe("");
   });
 });

@@ -395,7 +395,6 @@ describe("problems", () => {
       "data.evalSize is 30; expected a multiple of model.patchSize, 4",
       "method.dino.crops.localSize is 15; expected a multiple of model.patchSize, 4",
       "train.batchSize is 1; expected at least 2, because method.dino.head.batchNorm is on",
-      'method.mask is "attention"; expected "random" or "none", because model.classToken is false',
       'optimizer.momentum is given, but only sgd and lars have it; optimizer.name is "adamw"',
       "optimizer.warmupEpochs is 10; expected less than train.epochs, 10",
     ]);
