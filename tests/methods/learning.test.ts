@@ -21,6 +21,7 @@ import {
 } from "../../src/methods/index.js";
 import { AdamW, clipGradNormPerTensor, decayGroups } from "../../src/optim/index.js";
 import { fromTypedArray, manualSeed, memoryStats, tidy } from "../../src/torch/index.js";
+import { collectGarbage } from "../garbage.js";
 import { type Draw, numbers, shape } from "./shapes.js";
 import { at, context } from "./support.js";
 
@@ -125,6 +126,7 @@ function information(method: Dino): number {
 describe("thirty steps on drawn shapes", () => {
   for (const [name, make] of Object.entries(makers)) {
     test(`${name}: every loss term goes down, and no handle is left behind`, { timeout: 120_000 }, () => {
+      collectGarbage();
       manualSeed(0);
       const method = make();
       const optimizer = new AdamW(decayGroups(method.trainable, "no-bias-norm"), { lr: 1e-3, weightDecay: 0.04 });
