@@ -124,15 +124,16 @@ void soundSizes(const std::vector<ArgumentSpec>& specs, const std::vector<c10::I
     if (elements > 4e18) wrong(specs[1], "asks for more elements than can be counted");
 }
 
-// repeat_interleave adds up how often each element is wanted, and the sum must not overflow.
+// repeat_interleave adds up how often each element is wanted: the sum must not overflow, and a negative number would make the result
+// shorter than what is written into it.
 void fewRepeats(const std::vector<ArgumentSpec>& specs, const std::vector<c10::IValue>& stack) {
     constexpr int64_t most = INT32_MAX;
     for (size_t i = 0; i < specs.size(); ++i) {
         if (specs[i].name != "repeats") continue;
         if (stack[i].isInt() && stack[i].toInt() > most) wrong(specs[i], "asks for more than 2^31 of each element");
-        if (stack[i].isTensor() && stack[i].toTensor().numel() > 0 && at::isIntegralType(stack[i].toTensor().scalar_type(), false) &&
-            at::gt(stack[i].toTensor(), most).any().item<bool>())
-            wrong(specs[i], "asks for more than 2^31 of an element");
+        if (!stack[i].isTensor() || stack[i].toTensor().numel() == 0 || !at::isIntegralType(stack[i].toTensor().scalar_type(), false)) continue;
+        if (at::lt(stack[i].toTensor(), 0).any().item<bool>()) wrong(specs[i], "must not be negative");
+        if (at::gt(stack[i].toTensor(), most).any().item<bool>()) wrong(specs[i], "asks for more than 2^31 of an element");
     }
 }
 

@@ -127,3 +127,9 @@ inScope("more memory than there is", () => {
   expect(() => empty([2 ** 40, 2 ** 40])).toThrow(OperatorError);
   expect(zeros([2]).tolist()).toEqual([0, 0]);
 });
+
+inScope("repeats that are negative", () => {
+  const repeats = tensor([2, -1, 1], { dtype: "int64" });
+  const error = thrown(() => aten.repeat_interleave!.self_Tensor(zeros([3]), repeats));
+  expect(error.message).toMatch(/repeats.*must not be negative/);
+});
