@@ -1,0 +1,19 @@
+// What src/data offers of COCO's data. Part of the folder's door.
+export { boxOverlaps, type CrowdFlags, maskOverlaps } from "./overlap.js";
+export { polygonMask, polygonsMask } from "./polygon.js";
+export {
+  decodeMask,
+  encodeMask,
+  fromRleJson,
+  type MaskPlace,
+  type MaskSize,
+  maskArea,
+  maskBox,
+  mergeMasks,
+  packCounts,
+  paintMask,
+  type Rle,
+  type RleJson,
+  toRleJson,
+  unpackCounts,
+} from "./rle.js";
