@@ -15,10 +15,12 @@ export const ALLOWED = {
   models: ["torch", "nn"],
   data: [],
   draw: ["torch"],
+  config: [],
+  fit: ["torch", "nn", "optim", "config"],
   methods: ["torch", "nn", "optim", "models", "data", "draw"],
-  evaluate: ["torch", "nn", "optim", "models", "methods", "data", "draw"],
-  train: ["torch", "nn", "optim", "models", "methods", "data", "evaluate", "draw"],
-  cli: ["torch", "nn", "optim", "models", "methods", "data", "evaluate", "train", "draw"],
+  evaluate: ["torch", "nn", "optim", "models", "methods", "data", "draw", "config", "fit"],
+  train: ["torch", "nn", "optim", "models", "methods", "data", "evaluate", "draw", "config", "fit"],
+  cli: ["torch", "nn", "optim", "models", "methods", "data", "evaluate", "train", "draw", "config", "fit"],
 };
 
 /** Single files that may do more than their folder: where a batch becomes tensors. */

@@ -2,6 +2,7 @@
 // from which the step can be run again.
 import { join } from "node:path";
 import type { Batch } from "../data/index.js";
+import { copyInto, listCheckpoints, NonFiniteError, RunError } from "../fit/index.js";
 import type { Method, Progress, StepResult } from "../methods/index.js";
 import {
   autocast,
@@ -14,8 +15,6 @@ import {
   tidy,
   writeSafetensors,
 } from "../torch/index.js";
-import { copyInto, listCheckpoints } from "./checkpoint.js";
-import { NonFiniteError, RunError } from "./errors.js";
 import type { RunFolder } from "./run-folder.js";
 
 type Precision = "float32" | "bfloat16";

@@ -3,20 +3,12 @@ import { existsSync, linkSync, mkdtempSync, readdirSync, readFileSync, rmSync, t
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { checkpointPath, linkCheckpoint, listCheckpoints, newestCheckpoint, RunError, setAside } from "../fit/index.js";
 import { type Method, methodNamed } from "../methods/index.js";
 import { VisionTransformer } from "../models/index.js";
 import { AdamW, decayGroups } from "../optim/index.js";
 import { getRngState, manualSeed, rand, readSafetensors, tidy, writeSafetensors } from "../torch/index.js";
-import {
-  checkpointPath,
-  linkCheckpoint,
-  listCheckpoints,
-  loadCheckpoint,
-  newestCheckpoint,
-  saveCheckpoint,
-  setAside,
-} from "./checkpoint.js";
-import { RunError } from "./errors.js";
+import { loadCheckpoint, saveCheckpoint } from "./checkpoint.js";
 
 let folder: string;
 beforeEach(() => {

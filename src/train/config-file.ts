@@ -3,8 +3,8 @@
 import { readFile, stat } from "node:fs/promises";
 import { basename, dirname, extname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { isRecord } from "../config/index.js";
 import { TesseraError } from "../errors.js";
-import { isRecord } from "./recipe-issues.js";
 
 /** A file that cannot be read or run; the message has the file and, where it is known, the line. */
 export class RecipeFileError extends TesseraError {}

@@ -1,10 +1,10 @@
 // export/backbone.safetensors: the encoder by timm's names, with what a reader must know of it in the metadata. Where a method trains no
 // encoder, what it makes instead, under its own name.
 import { join } from "node:path";
+import { RunError } from "../fit/index.js";
 import type { Method } from "../methods/index.js";
 import type { Module } from "../nn/index.js";
 import { writeSafetensors } from "../torch/index.js";
-import { RunError } from "./errors.js";
 import type { Recipe } from "./recipe.js";
 import type { RunFolder } from "./run-folder.js";
 import { backboneConfigOf } from "./session.js";

@@ -1,8 +1,8 @@
 // Recipes from files.
+
+import { applyOverrides, isRecord } from "../config/index.js";
 import { nameOf, readConfigFile } from "./config-file.js";
-import { applyOverrides } from "./overrides.js";
 import { ConfigError, type Recipe, resolveRecipe } from "./recipe.js";
-import { isRecord } from "./recipe-issues.js";
 
 export { RecipeFileError } from "./config-file.js";
 

@@ -5,16 +5,15 @@
 // checkpoint can be done again: metrics.jsonl forgets what is newer, and an epoch's evaluation writes its line last.
 import type { Loader, RawBatch } from "../data/index.js";
 import { toTensors } from "../data/index.js";
+import { checkpointPath, linkCheckpoint, type MetricsLine, Pace, type Reporter, secondsIn } from "../fit/index.js";
 import type { Progress, StepResult } from "../methods/index.js";
 import { clipGradNorm, clipGradNormPerTensor, NonFiniteGradientError } from "../optim/index.js";
 import { autocast, tidy } from "../torch/index.js";
 import { StepGuard } from "./capture.js";
-import { checkpointPath, linkCheckpoint, saveCheckpoint } from "./checkpoint.js";
-import { type MetricsLine, scoresIn, secondsIn } from "./metrics-log.js";
+import { saveCheckpoint } from "./checkpoint.js";
 import { CollapseMonitor } from "./monitors.js";
-import { createOnlineKnn, describeScores, runKnn } from "./online-knn.js";
+import { createOnlineKnn, describeScores, runKnn, scoresIn } from "./online-knn.js";
 import { drawRun } from "./pictures.js";
-import { Pace, type Reporter } from "./progress.js";
 import type { RunFolder } from "./run-folder.js";
 import { createTrainLoader, type Session } from "./session.js";
 

@@ -1,6 +1,6 @@
 // What the monitor calls collapse, and what it does not.
 import { describe, expect, it } from "vitest";
-import type { MetricsLine } from "./metrics-log.js";
+import type { MetricsLine } from "../fit/index.js";
 import { CollapseMonitor } from "./monitors.js";
 
 const K = 16;

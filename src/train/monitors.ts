@@ -1,6 +1,7 @@
 // Watching for collapse: a loss that sits at the value it has when all outputs are alike is called what it is.
+
+import type { MetricsLine } from "../fit/index.js";
 import type { TrivialLevel } from "../methods/index.js";
-import type { MetricsLine } from "./metrics-log.js";
 
 export interface CollapseOptions {
   /** Logged steps in a row that must look alike before it is said. Default 20. */

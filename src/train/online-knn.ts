@@ -1,6 +1,7 @@
 // k-NN while training: what the loss of a method does not say is whether its features get better.
 import { type Dataset, evalViews, openDataset, type ViewPlan } from "../data/index.js";
 import { type KnnEvaluation, KnnEvaluator, readoutOf } from "../evaluate/index.js";
+import type { MetricsLine } from "../fit/index.js";
 import type { Encoder } from "../models/index.js";
 import type { Recipe } from "./recipe.js";
 
@@ -49,4 +50,12 @@ export function describeScores(top1: Readonly<Record<string, number>>): string {
   return Object.entries(top1)
     .map(([k, value]) => `${value.toFixed(2)} % (k ${k})`)
     .join(", ");
+}
+
+/** The last k-NN scores in a log, and the best top-1 for `k`. */
+export function scoresIn(lines: readonly MetricsLine[], k: number): { lastKnn?: Record<string, number>; bestKnn?: number } {
+  const scores = lines.flatMap(({ kind, top1 }) => (kind === "knn" ? [top1 as Record<string, number>] : []));
+  const lastKnn = scores.at(-1);
+  const tops = scores.flatMap((top1) => top1[k] ?? []);
+  return { ...(lastKnn && { lastKnn }), ...(tops.length > 0 && { bestKnn: Math.max(...tops) }) };
 }

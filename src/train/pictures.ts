@@ -1,8 +1,8 @@
 // The pictures of a run: what its method shows of some fixed images, and the curves of its log.
 import { createLoader, toTensors } from "../data/index.js";
 import { lineChart, type Picture, type Series, writePictures } from "../draw/index.js";
+import type { MetricsLog } from "../fit/index.js";
 import { getRngState, manualSeed, setRngState, tidy } from "../torch/index.js";
-import type { MetricsLog } from "./metrics-log.js";
 import type { RunFolder } from "./run-folder.js";
 import type { Session } from "./session.js";
 

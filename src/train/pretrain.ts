@@ -1,19 +1,26 @@
 // One run from a recipe to a folder: new, resumed, or started from weights.
 import { basename, resolve } from "node:path";
+import {
+  duration,
+  listenForStop,
+  lockRun,
+  newestCheckpoint,
+  type Reporter,
+  RunError,
+  setAside,
+  silentReporter,
+  tesseraVersion,
+  versions,
+} from "../fit/index.js";
 import { encoderTensors } from "../models/index.js";
 import { getNumThreads, readSafetensors, setNumThreads, tidy } from "../torch/index.js";
-import { loadCheckpoint, newestCheckpoint, setAside } from "./checkpoint.js";
-import { RunError } from "./errors.js";
+import { loadCheckpoint } from "./checkpoint.js";
 import { exportMethod } from "./export.js";
-import { lockRun } from "./lock.js";
 import { trainLoop } from "./loop.js";
 import { drawRun } from "./pictures.js";
-import { duration, type Reporter, silentReporter } from "./progress.js";
 import type { Recipe } from "./recipe.js";
 import { RunFolder } from "./run-folder.js";
 import { createSession, type Session } from "./session.js";
-import { listenForStop } from "./signals.js";
-import { tesseraVersion, versions } from "./version.js";
 
 export interface PretrainOptions {
   /** The run's folder. */

@@ -1,9 +1,10 @@
 // What no section can see by itself: whether the sections fit together.
+
+import { type ConfigIssue, problem, show } from "../config/index.js";
 import { parseSpec } from "../data/index.js";
 import { needsClassToken } from "../evaluate/index.js";
 import { methodNamed, trainsEncoder } from "../methods/index.js";
 import { backboneFacts, colourKeys, fillData, fillModel, findCrops, shorterSide, strideOf, valueAt } from "./recipe-defaults.js";
-import { type ConfigIssue, problem, show } from "./recipe-issues.js";
 import type { ModelPart, ModelRecipe, Parts } from "./recipe-types.js";
 
 const issue = (path: string, rest: string): ConfigIssue => ({ path, message: `${path} ${rest}` });

@@ -1,9 +1,10 @@
 // Defaults that follow from other sections: from the dataset its channels and normalisation, from the method's crops the image size,
 // from the method's paper its model and optimiser, from the length of the run its warm-up.
+
+import { isRecord } from "../config/index.js";
 import { type Normalization, parseSpec } from "../data/index.js";
 import { type BackboneName, methodNamed, type RecipeFacts } from "../methods/index.js";
 import { swinSizes, vitSizes } from "../models/index.js";
-import { isRecord } from "./recipe-issues.js";
 import type { Channels, DataRecipe, ModelPart, ModelRecipe, OptimizerRecipe, Parts, Recipe } from "./recipe-types.js";
 
 /** Per-channel mean and standard deviation of the training images, scaled to 0..1. */

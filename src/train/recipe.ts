@@ -1,5 +1,17 @@
 // A recipe: everything that decides a training run, as one object. A recipe file default-exports `defineRecipe({...})`; `resolveRecipe` checks
 // it, reports all problems at once, and fills in the defaults, so that what a run was made with can be read off its recipe.json.
+
+import {
+  ConfigError,
+  type ConfigIssue,
+  isRecord,
+  issuesOf,
+  leavesOf,
+  pathsOf,
+  problem,
+  show,
+  unknownKey,
+} from "../config/index.js";
 import { methodNamed } from "../methods/index.js";
 import { nearest } from "../nearest.js";
 import { crossChecks } from "./recipe-checks.js";
@@ -14,11 +26,10 @@ import {
   withMethodDefaults,
   withoutColour,
 } from "./recipe-defaults.js";
-import { ConfigError, type ConfigIssue, isRecord, issuesOf, pathsOf, problem, show, unknownKey } from "./recipe-issues.js";
 import { aliases, modelSchemas, recipeSchema, recipeSections } from "./recipe-schema.js";
 import type { DataRecipe, MethodRecipe, ModelPart, Parts, Recipe, RecipeInput } from "./recipe-types.js";
 
-export { ConfigError, type ConfigIssue } from "./recipe-issues.js";
+export { ConfigError, type ConfigIssue } from "../config/index.js";
 export type { DataRecipe, MethodRecipe, ModelRecipe, OptimizerRecipe, Recipe, RecipeInput } from "./recipe-types.js";
 
 /** Returns its argument: it is there so that an editor knows the keys and a wrong one does not compile. */
@@ -155,14 +166,7 @@ const isNeutral = (path: string) =>
 
 /** The paths in which two resolved recipes would give different results, in the order of the first. */
 export function differingKeys(a: Recipe, b: Recipe): string[] {
-  const [left, right] = [leaves(a), leaves(b)];
+  const [left, right] = [leavesOf(a), leavesOf(b)];
   const paths = new Set([...left.keys(), ...right.keys()]);
   return [...paths].filter((path) => left.get(path) !== right.get(path) && !isNeutral(path));
-}
-
-function leaves(value: unknown, path = "", found = new Map<string, string>()): Map<string, string> {
-  if (isRecord(value)) {
-    for (const [key, inner] of Object.entries(value)) leaves(inner, path ? `${path}.${key}` : key, found);
-  } else if (value !== undefined) found.set(path, JSON.stringify(value));
-  return found;
 }

@@ -2,16 +2,8 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { removeTemporary, replaceText } from "../files.js";
-import { RunError } from "./errors.js";
-import { MetricsLog } from "./metrics-log.js";
+import { MetricsLog, RunError, type Versions } from "../fit/index.js";
 import { differingKeys, type Recipe } from "./recipe.js";
-
-/** Versions that a run was made with. */
-export interface Versions {
-  tessera: string;
-  node: string;
-  libtorch: string;
-}
 
 /** What recipe.json holds. */
 export interface RunRecord {

@@ -1,10 +1,10 @@
 // From a recipe to the things that train: data, loader, method, optimiser, schedules.
 import { cached, createLoader, type Dataset, type Loader, type Position as LoaderPosition, openDataset } from "../data/index.js";
+import { RunError } from "../fit/index.js";
 import { type Method, methodNamed } from "../methods/index.js";
 import { type BackboneConfig, createBackbone, type Encoder } from "../models/index.js";
 import { AdamW, decayGroups, LARS, type Optimizer, type Schedule, SGD, schedule } from "../optim/index.js";
 import { manualSeed } from "../torch/index.js";
-import { RunError } from "./errors.js";
 import { peakLearningRate, type Recipe } from "./recipe.js";
 
 export interface Session {

@@ -1,6 +1,7 @@
 // The pictures of a run again, from one of its checkpoints.
-import { loadCheckpoint, newestCheckpoint } from "./checkpoint.js";
-import { RunError } from "./errors.js";
+
+import { newestCheckpoint, RunError } from "../fit/index.js";
+import { loadCheckpoint } from "./checkpoint.js";
 import { drawRun } from "./pictures.js";
 import { resolveRecipe } from "./recipe.js";
 import { RunFolder } from "./run-folder.js";

@@ -1,5 +1,5 @@
 // An arm's recipe: the base, or one of the arm's own, with the arm's changes made.
-import { type ConfigIssue, isRecord } from "./recipe-issues.js";
+import { type ConfigIssue, isRecord } from "../config/index.js";
 
 /**
  * The recipe with an arm's changes made: dotted keys reach inside (`"method.mask"`), objects are merged to any depth, everything else

@@ -10,8 +10,8 @@ import {
   readoutProblem,
   readoutsOf,
 } from "../evaluate/index.js";
+import { RunError } from "../fit/index.js";
 import type { Encoder } from "../models/index.js";
-import { RunError } from "./errors.js";
 import { evaluationPlan, knnSplits } from "./online-knn.js";
 import type { DataRecipe, Recipe } from "./recipe.js";
 import type { Protocols } from "./study.js";

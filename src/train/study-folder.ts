@@ -4,11 +4,10 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { replaceText } from "../files.js";
-import { listCheckpoints } from "./checkpoint.js";
-import { RunError } from "./errors.js";
+import { listCheckpoints, RunError, type Versions } from "../fit/index.js";
 import type { Machine } from "./machine.js";
 import { differingKeys, type Recipe } from "./recipe.js";
-import { RunFolder, type Versions } from "./run-folder.js";
+import { RunFolder } from "./run-folder.js";
 import type { Measured } from "./study-evaluate.js";
 
 /** What result.json holds. Its parts are there as soon as they are known. */

@@ -1,7 +1,7 @@
 // A study's report as text: the table, what it was made by and on, and what is missing. The same rows serve the terminal.
 import { basename } from "node:path";
 import { parseSpec } from "../data/index.js";
-import { duration } from "./progress.js";
+import { duration } from "../fit/index.js";
 import { bySeed, describeDifference, describeSample, differenceOf } from "./study-numbers.js";
 import type { Column, StudyReport, StudyRow } from "./study-report.js";
 

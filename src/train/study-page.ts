@@ -2,7 +2,7 @@
 import { copyFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { replaceText } from "../files.js";
-import { RunError } from "./errors.js";
+import { RunError } from "../fit/index.js";
 import { studyMarkdown } from "./study-markdown.js";
 import type { StudyReport } from "./study-report.js";
 

@@ -1,8 +1,8 @@
 // What a study has to do, by what is in its folder.
 import { join } from "node:path";
 import type { Dataset } from "../data/index.js";
+import { RunError } from "../fit/index.js";
 import { nearest } from "../nearest.js";
-import { RunError } from "./errors.js";
 import type { Recipe } from "./recipe.js";
 import { openTraining, stepsOf } from "./session.js";
 import { armRecipe, baselineFolder, evaluationData, type Study, type StudyArm } from "./study.js";

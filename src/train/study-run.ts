@@ -3,23 +3,28 @@
 import { TesseraError } from "../errors.js";
 import { readoutProblem } from "../evaluate/index.js";
 import { removeTemporary } from "../files.js";
+import {
+  duration,
+  listenForStop,
+  NonFiniteError,
+  type Reporter,
+  RunError,
+  secondsIn,
+  silentReporter,
+  versions,
+} from "../fit/index.js";
 import type { Encoder } from "../models/index.js";
 import { readSafetensors, tidy } from "../torch/index.js";
-import { NonFiniteError, RunError } from "./errors.js";
 import { thisMachine } from "./machine.js";
-import { secondsIn } from "./metrics-log.js";
 import { pretrain } from "./pretrain.js";
-import { duration, type Reporter, silentReporter } from "./progress.js";
 import type { Recipe } from "./recipe.js";
 import { RunFolder } from "./run-folder.js";
 import { createEncoder, freshEncoder } from "./session.js";
-import { listenForStop } from "./signals.js";
 import { evaluationData, type Study } from "./study.js";
 import { evaluateEncoder, type KindName, kindNames, kinds, settingsOf } from "./study-evaluate.js";
 import { isCurrent, ResultFile } from "./study-folder.js";
 import { type BaselineRun, planStudy, type Selection, type StudyPlan, type StudyRun } from "./study-plan.js";
 import { makeReport, type StudyReport } from "./study-report.js";
-import { versions } from "./version.js";
 
 export interface StudyOptions extends Selection {
   /** The study's folder. */

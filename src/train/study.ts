@@ -1,14 +1,13 @@
 // A study: recipes side by side ("arms"), each trained with several seeds and evaluated in one way. A study file default-exports
 // `defineStudy({...})`; `loadStudy` checks it with all its arms' recipes and reports all problems at once, before anything is run.
 import { dirname, join } from "node:path";
+import { applyOverrides, type ConfigIssue, isRecord, issuesOf, pathsOf, problem, unknownKey } from "../config/index.js";
 import { needsClassToken, type Readout } from "../evaluate/index.js";
 import { trainsEncoder } from "../methods/index.js";
 import { nearest } from "../nearest.js";
 import { nameOf, readConfigFile } from "./config-file.js";
 import { readRecipe } from "./load-recipe.js";
-import { applyOverrides } from "./overrides.js";
 import { ConfigError, type Recipe, resolveData, resolveRecipe } from "./recipe.js";
-import { type ConfigIssue, isRecord, issuesOf, pathsOf, problem, unknownKey } from "./recipe-issues.js";
 import { recipeSections } from "./recipe-schema.js";
 import { withChanges } from "./study-arms.js";
 import {

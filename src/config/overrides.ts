@@ -1,5 +1,5 @@
 // `--set optimizer.lr=1e-3`: changes to a recipe from the command line, made before it is checked, so that the schema's messages cover them.
-import { ConfigError, type ConfigIssue, show } from "./recipe-issues.js";
+import { ConfigError, type ConfigIssue, show } from "./issues.js";
 
 interface Override {
   text: string;

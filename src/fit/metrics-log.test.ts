@@ -3,7 +3,7 @@ import { appendFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { MetricsLog, scoresIn } from "./metrics-log.js";
+import { MetricsLog } from "./metrics-log.js";
 
 const folder = mkdtempSync(join(tmpdir(), "tessera-log-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -38,15 +38,5 @@ describe("MetricsLog", () => {
     expect(() => log.append({ kind: "step", step: 7, epoch: 0 })).toThrow(
       /^the log of step 7 was not written: \S+log\.jsonl: ENOENT.*Make room for it, then go on from the newest checkpoint with --resume$/,
     );
-  });
-});
-
-describe("scoresIn", () => {
-  const knn = (step: number, top1: Record<string, number>) => ({ kind: "knn" as const, step, epoch: 0, top1 });
-  it("finds the last scores and the best for a k", () => {
-    const lines = [knn(1, { 5: 40, 20: 30 }), { kind: "step" as const, step: 2, epoch: 0 }, knn(3, { 5: 50, 20: 20 })];
-    expect(scoresIn(lines, 20)).toEqual({ lastKnn: { 5: 50, 20: 20 }, bestKnn: 30 });
-    expect(scoresIn(lines, 7)).toEqual({ lastKnn: { 5: 50, 20: 20 } });
-    expect(scoresIn([], 20)).toEqual({});
   });
 });

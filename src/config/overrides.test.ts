@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { ConfigError } from "./issues.js";
 import { applyOverrides } from "./overrides.js";
-import { ConfigError } from "./recipe.js";
 
 const recipe = { optimizer: { lr: 1, betas: [0.9, 0.999] }, knn: { k: [10] }, data: { train: "a" } };
 

@@ -5,7 +5,7 @@ import { RunError } from "./errors.js";
 
 export interface MetricsLine {
   /** What the line is about: a training step, an evaluation, a warning. */
-  kind: "step" | "knn" | "warning";
+  kind: "step" | "knn" | "scores" | "warning";
   step: number;
   epoch: number;
   [key: string]: unknown;
@@ -60,14 +60,6 @@ export class MetricsLog {
         }
       });
   }
-}
-
-/** The last k-NN scores in a log, and the best top-1 for `k`. */
-export function scoresIn(lines: readonly MetricsLine[], k: number): { lastKnn?: Record<string, number>; bestKnn?: number } {
-  const scores = lines.flatMap(({ kind, top1 }) => (kind === "knn" ? [top1 as Record<string, number>] : []));
-  const lastKnn = scores.at(-1);
-  const tops = scores.flatMap((top1) => top1[k] ?? []);
-  return { ...(lastKnn && { lastKnn }), ...(tops.length > 0 && { bestKnn: Math.max(...tops) }) };
 }
 
 /** How long the steps of a log took, over all lives of its run; evaluations and pictures are not counted. */
