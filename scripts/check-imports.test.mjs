@@ -48,7 +48,7 @@ describe("the import rule", () => {
   it.each([
     ["torch", "nn", "it may import no other folder"],
     ["nn", "models", "it may import torch"],
-    ["evaluate", "train", "it may import torch, nn, optim, models, methods, data, draw"],
+    ["evaluate", "train", "it may import torch, nn, optim, models, methods, data, draw, config, fit"],
     ["methods", "cli", "it may import torch, nn, optim, models, data, draw"],
     ["data", "torch", "only src/data/tensors.ts may"],
   ])("does not let %s import %s", (from, to, why) => {
