@@ -12,6 +12,7 @@ export * from "./mae-decoder.js";
 export * from "./moco-head.js";
 export * from "./patches.js";
 export * from "./position.js";
+export * from "./pyramid.js";
 export * from "./regressor.js";
 export * from "./segment-decoder.js";
 export * from "./swin.js";
