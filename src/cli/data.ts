@@ -1,7 +1,7 @@
 // `tessera data verify SPEC`: reads every image of a dataset and lists those that cannot be used.
 import type { Command } from "commander";
 import { EXIT, UsageError } from "./errors.js";
-import { Counter, print, printJson } from "./output.js";
+import { Counter, print, printJson, say } from "./output.js";
 
 interface VerifyFlags {
   split?: string;
@@ -14,7 +14,7 @@ export function registerData(program: Command, setExit: (code: number) => void):
   data
     .command("verify")
     .description("read every image of a dataset and list those that cannot be used")
-    .argument("<spec>", "fashion-mnist, cifar10:DIR, cifar100:DIR, folder:DIR")
+    .argument("<spec>", "fashion-mnist, cifar10:DIR, cifar100:DIR, folder:DIR, coco:ANNOTATIONS.json,DIR")
     .option("--split <name>", "train or test (default: what the spec says, else train)")
     .option("--json", "the result as JSON on standard output")
     .option("-q, --quiet", "no progress")
@@ -25,7 +25,8 @@ Each bad image is one line, its path and what is wrong with it. Exit code 1 when
 
 Examples:
   $ tessera data verify folder:/images
-  $ tessera data verify cifar10:/data/cifar-10-batches-bin --split test --json`,
+  $ tessera data verify cifar10:/data/cifar-10-batches-bin --split test --json
+  $ tessera data verify coco:/coco/annotations/instances_val2017.json,/coco/val2017`,
     )
     .action(async (spec: string, flags: VerifyFlags) => setExit(await verify(spec, flags)));
 }
@@ -36,12 +37,13 @@ async function verify(spec: string, { split, json = false, quiet = false }: Veri
   }
   const { openDataset, verifyDataset } = await import("../data/index.js");
   const dataset = await openDataset(spec, split === undefined ? {} : { split });
+  if (!json && !quiet) for (const note of dataset.notes ?? []) say(`note: ${note}`);
   const counter = new Counter(`reading ${dataset.name}`, quiet);
   const { total, bad } = await verifyDataset(dataset, {
     onProgress: (done, all, wrong) => counter.show(done, all, wrong > 0 ? `, ${wrong} bad` : ""),
   });
   counter.end();
-  if (json) printJson({ spec, name: dataset.name, total, bad });
+  if (json) printJson({ spec, name: dataset.name, total, bad, ...(dataset.notes && { notes: dataset.notes }) });
   else {
     for (const { path, reason } of bad) print(`${path}: ${reason}`);
     print(`${dataset.name}: ${total} images, ${bad.length === 0 ? "all good" : `${bad.length} bad`}`);

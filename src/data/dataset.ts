@@ -16,6 +16,8 @@ export interface Dataset {
   readonly normalization?: Normalization;
   /** The channels every image has, where all have the same number. */
   readonly channels?: 1 | 3;
+  /** What was noticed when it was opened, for people: a sentence each. */
+  readonly notes?: readonly string[];
   /** Enough for a worker thread to open the same dataset by itself. */
   readonly spec: DatasetSpec;
   /** The class of a sample, or undefined. */
@@ -27,6 +29,8 @@ export interface Dataset {
    * Any other error ends the run. Must not depend on anything but the index.
    */
   read(index: number): Pixels | Promise<Pixels>;
+  /** A dataset of only these samples, in this order, for kinds that have more than images and labels; others are wrapped. */
+  pick?(indices: ArrayLike<number>): Dataset;
 }
 
 /** A dataset as plain data that can be posted to a thread; SharedArrayBuffers in `payload` are shared, not copied. */

@@ -18,6 +18,8 @@ export interface DecodeOptions {
    * at 1/2, 1/4 or 1/8). Twice the largest view costs no visible detail. Default: off, decode in full.
    */
   shrinkTo?: number;
+  /** Turn the image as its EXIF data says. Default true. */
+  orient?: boolean;
 }
 
 let loading: Promise<typeof Sharp> | undefined;
@@ -63,11 +65,11 @@ function checkFile(path: string): void {
 
 /** Decodes one file to RGB. Every failure is a `BadSampleError`. */
 export async function decodeFile(path: string, options: DecodeOptions = {}): Promise<Pixels> {
-  const { maxPixels = 100_000_000, minSide = 4, shrinkTo } = options;
+  const { maxPixels = 100_000_000, minSide = 4, shrinkTo, orient = true } = options;
   const sharp = await loadSharp();
   checkFile(path);
   const decode = (): Promise<Decoded> => {
-    let image = sharp(path, { failOn: "error", limitInputPixels: maxPixels, autoOrient: true, pages: 1 })
+    let image = sharp(path, { failOn: "error", limitInputPixels: maxPixels, autoOrient: orient, pages: 1 })
       .flatten({ background: "#ffffff" })
       .toColourspace("srgb");
     if (shrinkTo !== undefined) image = image.resize(shrinkTo, shrinkTo, { fit: "outside", withoutEnlargement: true });

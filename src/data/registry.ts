@@ -1,7 +1,9 @@
-// Datasets by name: `fashion-mnist`, `cifar10:DIR`, `folder:DIR?split=test&subset=1000`, and kinds that users add.
+// Datasets by name: `fashion-mnist`, `cifar10:DIR`, `folder:DIR?split=test&subset=1000`, `coco:ANNOTATIONS.json,DIR`, and kinds that users add.
 import { ArrayDataset, type ArrayImages } from "./arrays.js";
 import { CachedDataset } from "./cache.js";
 import { openCifar } from "./cifar.js";
+import { CocoDataset } from "./coco/dataset.js";
+import { openCoco } from "./coco/read.js";
 import type { Dataset, DatasetSpec, Split } from "./dataset.js";
 import { DataError, messageOf } from "./errors.js";
 import { FolderDataset, type FolderOptions, openFolder } from "./folder.js";
@@ -33,6 +35,15 @@ const openers = new Map<string, DatasetOpener>([
         ...(minSide !== undefined && { minSide }),
         ...(shrinkTo !== undefined && { shrinkTo }),
       }),
+  ],
+  [
+    "coco",
+    (argument, { split, maxPixels, minSide }) => {
+      if (split === "test") {
+        throw new DataError(`coco:${argument} has no split "test": name the annotations and images of the part that is meant.`);
+      }
+      return openCoco(argument, { ...(maxPixels !== undefined && { maxPixels }), ...(minSide !== undefined && { minSide }) });
+    },
   ],
 ]);
 
@@ -105,6 +116,7 @@ export async function restoreDataset(spec: DatasetSpec): Promise<Dataset> {
   if (module !== undefined) return restoreFrom(module, spec);
   if (kind === ArrayDataset.kind) return new ArrayDataset(payload as ArrayImages);
   if (kind === FolderDataset.kind) return new FolderDataset(payload as ConstructorParameters<typeof FolderDataset>[0]);
+  if (kind === CocoDataset.kind) return new CocoDataset(payload as ConstructorParameters<typeof CocoDataset>[0]);
   if (kind === SubsetDataset.kind) {
     const { whole, indices } = payload as { whole: DatasetSpec; indices: Int32Array<SharedArrayBuffer> };
     return new SubsetDataset(await restoreDataset(whole), indices);

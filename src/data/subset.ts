@@ -69,5 +69,6 @@ export function subset(dataset: Dataset, count: number, seed = 0): Dataset {
       if (round < queue.length && chosen.length < count) chosen.push(queue[round]!);
     }
   }
-  return new SubsetDataset(dataset, sharedInts(chosen.sort((a, b) => a - b)));
+  const indices = sharedInts(chosen.sort((a, b) => a - b));
+  return dataset.pick?.(indices) ?? new SubsetDataset(dataset, indices);
 }
