@@ -32,7 +32,12 @@ const input = {
   notes: "Which of two is better on rows that are bright.",
   base,
   arms: { dino: {}, mst: { recipe: tinyRecipe(ground.data, { data, train: { epochs: 1 } }), label: "MST" } },
-  evaluate: { trainImages: 60, knn: { k: [5, 3] }, linear: { epochs: 3, lr: [0.01, 0.1], batchSize: 20, readouts: ["mean"] } },
+  evaluate: {
+    trainImages: 60,
+    knn: { k: [5, 3] },
+    linear: { epochs: 3, lr: [0.01, 0.1], batchSize: 20, readouts: ["mean"] },
+    attentive: { epochs: 2, lr: [3], batchSize: 20 },
+  },
   baselines: ["random", "pixels"],
   paper: { table: "table 1", values: { dino: { linear: 75.9 }, mst: { linear: 76.9, "fine-tune": 80 } } },
 } satisfies StudyInput;
@@ -98,6 +103,10 @@ describe("a study", slow, () => {
       expect(evaluations.linear.measured).toEqual({
         mean: { top1: expect.any(Number), top5: expect.any(Number), baseLr: expect.any(Number), epoch: 3 },
       });
+      expect(evaluations.attentive).toMatchObject({
+        measured: { tokens: { top1: expect.any(Number), top5: expect.any(Number), baseLr: 3, epoch: 2 } },
+        images: { train: 60, test: 40 },
+      });
       expect(json(join(at("whole"), run, "recipe.json")).recipe).toMatchObject({
         name: `tiny-${run.replace("/seed-", "-")}`,
         train: { seed: Number(run.at(-1)) },
@@ -113,6 +122,7 @@ describe("a study", slow, () => {
       "k-NN class, k 3",
       "k-NN mean, k 3",
       "linear mean",
+      "attentive",
     ]);
     expect(reference).toEqual({ name: "dino", label: "dino" });
     expect(rows.map(({ kind, label, seeds }) => [kind, label, seeds.length])).toEqual([
@@ -136,7 +146,10 @@ describe("a study", slow, () => {
       n: 2,
     });
     // Bright rows are told apart by the pixels themselves, whichever read-out the column has.
-    for (const { id } of columns) expect(rows[1]!.cells[id]!.mean).toBeGreaterThan(90);
+    for (const { id } of columns.slice(0, -1)) expect(rows[1]!.cells[id]!.mean).toBeGreaterThan(90);
+    // Pixels are no tokens to look at, and nothing is missing because of it.
+    expect(rows[1]).toMatchObject({ notes: [], cells: expect.not.objectContaining({ "attentive tokens": expect.anything() }) });
+    expect(rows[3]!.cells["attentive tokens"]).toMatchObject({ n: 2, difference: { n: 2 } });
     const [header, ...body] = studyTable(whole.report);
     expect(header).toEqual([
       "",
@@ -158,7 +171,7 @@ describe("a study", slow, () => {
       "Top-1 in percent on 40 test images of fashion-mnist, by 60 training images, mean ± standard deviation over seeds 0, 1. Diff",
     );
     expect(text).toContain(
-      'Linear probes by the protocol "grid" with epochs 3, batchSize 20, lr [0.01,0.1]; where it tries several learning rates, the best',
+      'Linear probes by the protocol "grid" with epochs 3, batchSize 20, lr [0.01,0.1], and attentive probes, which read all tokens, by the protocol "grid" with epochs 2, batchSize 20, lr [3]; where one tries several learning rates, the best',
     );
     expect(text).toContain("The paper's figures are those of table 1.");
     expect(text).toMatch(
@@ -239,7 +252,10 @@ describe("a study that is stopped", slow, () => {
     expect(second.status).toBe("interrupted");
     const rows = Object.fromEntries(second.report.rows.map(({ label, seeds, notes }) => [label, { seeds: seeds.length, notes }]));
     expect(rows.dino).toEqual({ seeds: 1, notes: ["seed 1: not begun yet"] });
-    expect(rows.MST).toEqual({ seeds: 0, notes: ["seed 0: not evaluated by knn and linear yet", "seed 1: not begun yet"] });
+    expect(rows.MST).toEqual({
+      seeds: 0,
+      notes: ["seed 0: not evaluated by knn, linear and attentive yet", "seed 1: not begun yet"],
+    });
     expect(studyTable(second.report).map(([label]) => label)).toEqual([
       "",
       "random encoder",
@@ -308,7 +324,7 @@ describe("a study that changes", slow, () => {
     // Of the old settings' k-NN nothing is left to show.
     const old = await makeReport(await resolveStudy(input), out);
     expect(old.rows[2]!.notes).toEqual(["seed 0, 1: not evaluated by knn yet"]);
-    expect(Object.keys(old.rows[2]!.cells)).toEqual(["linear mean"]);
+    expect(Object.keys(old.rows[2]!.cells)).toEqual(["linear mean", "attentive tokens"]);
   });
 });
 
@@ -338,6 +354,14 @@ describe("an arm that cannot", slow, () => {
     expect(again.said).toContain(`failed before`);
     expect(again.said).toContain(`remove ${out}/broken/seed-0 to try again`);
     expect(again.report.failures).toBe(1);
+  });
+
+  it("be evaluated as asked is told of before anything is trained", async () => {
+    const evaluate = { ...input.evaluate, attentive: { heads: 7 } };
+    await expect(go(at("heads"), {}, { ...input, evaluate })).rejects.toThrow(
+      /^arm "dino": The attentive probe has 7 heads; expected a number that divides the encoder's width, \d+\.$/,
+    );
+    expect(existsSync(at("heads"))).toBe(false);
   });
 
   it("be built, or has no images, ends the study before anything is trained", async () => {

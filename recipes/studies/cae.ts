@@ -3,7 +3,8 @@
 //     CIFAR10=DIR npx tessera study recipes/studies/cae.ts
 //
 // The paper claims that alignment helps and that the attentive probe reads more off an encoder without a trained class token than the linear
-// one does. Here pixels are the target, each patch normalised, where the paper has a tokenizer's codes: nothing needs to be trained before.
+// one does, so both are made. Here pixels are the target, each patch normalised, where the paper has a tokenizer's codes: nothing needs to be
+// trained before.
 import { defineStudy } from "tessera";
 import { data, evaluate, model, train } from "./cifar10.js";
 
@@ -28,5 +29,5 @@ export default defineStudy({
     },
   },
   baselines: ["pixels", "random"],
-  evaluate,
+  evaluate: { ...evaluate, attentive: {} },
 });

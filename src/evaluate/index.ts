@@ -1,13 +1,13 @@
 // The door of the evaluators.
+export { type AttentiveProbeOptions, type AttentiveProbeResult, attentiveProbe } from "./attentive.js";
 export {
   type AttentiveOptions,
   type AttentivePlan,
-  type AttentiveProbeOptions,
-  type AttentiveProbeResult,
+  type AttentivePreset,
   attentiveOptions,
   attentivePlan,
-  attentiveProbe,
-} from "./attentive.js";
+  attentivePresets,
+} from "./attentive-plan.js";
 export * from "./errors.js";
 export {
   type EvaluationLoader,

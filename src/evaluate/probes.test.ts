@@ -5,8 +5,8 @@ import { collectGarbage } from "../../tests/garbage.js";
 import { expectClose, fill, readGolden, type Stored, seedOf, testRegenerates } from "../../tests/reference/golden.js";
 import type { CrossAttention, LayerNorm } from "../nn/index.js";
 import { fromTypedArray, Generator, memoryStats, noGrad, randn, type Tensor, tidy } from "../torch/index.js";
-import { attentivePlan } from "./attentive.js";
 import { AttentiveGrid } from "./attentive-grid.js";
+import { attentivePlan } from "./attentive-plan.js";
 import { AttentivePool, normalisedTokens } from "./attentive-pool.js";
 import { LinearGrid } from "./linear-grid.js";
 import { linearPlan } from "./linear-plan.js";
@@ -133,7 +133,7 @@ describe("an attentive probe", () => {
       }
       const test = normalisedTokens(fill([4, 5, 12], 6).mul(2));
       expectClose(probe.heads[0]!.pool.call(test), members[0]!.pooled, 1e-5, "pooled");
-      const plan = { ...attentivePlan({ lr, warmupEpochs: 1 }, images, 12), lrBatch: images };
+      const plan = { ...attentivePlan({ preset: "cae", lr, warmupEpochs: 1 }, images, 12), lrBatch: images };
       const tokens = normalisedTokens(fill([images, 5, 12], 5).mul(3).add(0.3));
       const losses = train(probe, { ...plan, batchSize: images }, tokens, {
         epochs: 2,

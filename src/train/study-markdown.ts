@@ -72,18 +72,23 @@ export function studyFacts(report: StudyReport): string[] {
 }
 
 /** How the figures were measured. */
-function protocolsOf({ knn, linear }: StudyReport["evaluate"]): string {
+function protocolsOf({ knn, linear, attentive }: StudyReport["evaluate"]): string {
   const k = knn.k.length === 1 ? ` with k = ${knn.k[0]}` : "";
   const sentences = [`k-NN${k}; class is the class token, mean the mean of the patches.`];
-  if (linear) {
-    const { preset = "grid", readouts: _, ...changes } = linear;
-    const changed = Object.entries(changes).filter(([, value]) => value !== undefined);
-    const how = changed.map(([name, value]) => `${name} ${JSON.stringify(value)}`).join(", ");
-    sentences.push(
-      `Linear probes by the protocol "${preset}"${how ? ` with ${how}` : ""}; where it tries several learning rates, the best on the test images.`,
-    );
-  }
+  const probes = [
+    ...(linear ? [`Linear probes by ${protocolOf(linear)}`] : []),
+    ...(attentive ? [`${linear ? "attentive" : "Attentive"} probes, which read all tokens, by ${protocolOf(attentive)}`] : []),
+  ];
+  if (probes.length > 0)
+    sentences.push(`${probes.join(", and ")}; where one tries several learning rates, the best on the test images.`);
   return sentences.join(" ");
+}
+
+/** `the protocol "grid" with epochs 3` */
+function protocolOf({ preset = "grid", readouts: _, ...changes }: { preset?: string | undefined; readouts?: unknown }): string {
+  const changed = Object.entries(changes).filter(([, value]) => value !== undefined);
+  const how = changed.map(([name, value]) => `${name} ${JSON.stringify(value)}`).join(", ");
+  return `the protocol "${preset}"${how ? ` with ${how}` : ""}`;
 }
 
 /** A dataset without the place where it lies: `cifar10`, `folder photos`. */

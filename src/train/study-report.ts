@@ -5,7 +5,7 @@ import { removeTemporary, replaceText } from "../files.js";
 import { describeMachine } from "./machine.js";
 import { armRecipe, evaluationData, type Study } from "./study.js";
 import { studyChart } from "./study-chart.js";
-import { kindNames, type Measured, pixels, settingsOf } from "./study-evaluate.js";
+import { kindNames, type Measured, pixels, type Subject, settingsOf } from "./study-evaluate.js";
 import { type Evaluation, isCurrent, ResultFile, standingOf } from "./study-folder.js";
 import { studyMarkdown } from "./study-markdown.js";
 import { bySeed, differenceOf, type Sample, sampleOf } from "./study-numbers.js";
@@ -87,13 +87,13 @@ export function collectReport(study: Study, out: string, command?: string): Stud
   const columns = columnsOf(study);
   const facts = new Facts();
   let failures = 0;
-  const entryOf = (folder: string, recipe: ReturnType<typeof armRecipe>, seed: number): Entry => {
+  const entryOf = (folder: string, recipe: ReturnType<typeof armRecipe>, seed: number, subject: Subject): Entry => {
     const result = new ResultFile(folder).read();
     const data = evaluationData(recipe, study.evaluate);
     const entry: Entry = { seed, values: {} };
     const open: string[] = [];
     for (const kind of kindNames) {
-      const settings = settingsOf(kind, { data, model: recipe.model, evaluate: study.evaluate });
+      const settings = settingsOf(kind, { data, model: recipe.model, evaluate: study.evaluate, subject });
       if (!settings) continue;
       const evaluation = result.evaluations[kind];
       if (isCurrent(evaluation, settings)) {
@@ -101,7 +101,7 @@ export function collectReport(study: Study, out: string, command?: string): Stud
         Object.assign(entry.values, valuesOf(kind, evaluation.measured, columns));
       } else open.push(kind);
     }
-    if (open.length > 0) entry.note = `not evaluated by ${open.join(" and ")} yet`;
+    if (open.length > 0) entry.note = `not evaluated by ${inWords(open)} yet`;
     if (result.trained) {
       facts.trained(result.trained);
       entry.seconds = result.trained.seconds;
@@ -122,13 +122,14 @@ export function collectReport(study: Study, out: string, command?: string): Stud
         return { ...nothing, note: `failed: ${failed}` };
       }
       if (state !== "trained") return { ...nothing, note: state === "begun" ? "not finished yet" : "not begun yet" };
-      return entryOf(folder, recipe, seed);
+      return entryOf(folder, recipe, seed, "encoder");
     });
     return rowOf({ kind: "arm", name: arm.name, label: arm.label, paper: study.paper?.values[arm.name] ?? {} }, entries);
   });
   const baselines = new Map<string, Entry[]>();
-  for (const { label, folder, recipe, seed = 0 } of baselinesOf(study, out)) {
-    baselines.set(label, [...(baselines.get(label) ?? []), entryOf(folder, recipe, seed)]);
+  for (const { kind, label, folder, recipe, seed = 0 } of baselinesOf(study, out)) {
+    const entry = entryOf(folder, recipe, seed, kind === "pixels" ? "pixels" : "encoder");
+    baselines.set(label, [...(baselines.get(label) ?? []), entry]);
   }
   const rows = [
     ...[...baselines].map(([label, entries]) => rowOf({ kind: "baseline", name: label, label, paper: {} }, entries)),
@@ -153,7 +154,10 @@ export function collectReport(study: Study, out: string, command?: string): Stud
   };
 }
 
-function columnsOf({ evaluate: { knn, linear } }: Study): Column[] {
+/** `a`, `a and b`, `a, b and c` */
+const inWords = (names: readonly string[]) => names.join(", ").replace(/, ([^,]+)$/, " and $1");
+
+function columnsOf({ evaluate: { knn, linear, attentive } }: Study): Column[] {
   return [
     ...knn.k.flatMap((k) =>
       knn.readouts.map((readout) => ({
@@ -162,6 +166,7 @@ function columnsOf({ evaluate: { knn, linear } }: Study): Column[] {
       })),
     ),
     ...(linear?.readouts ?? []).map((readout) => ({ id: `linear ${readout}`, label: `linear ${readout}` })),
+    ...(attentive ? [{ id: "attentive tokens", label: "attentive" }] : []),
   ];
 }
 

@@ -87,12 +87,13 @@ interface How {
 /** What cannot be built, and a read-out that no arm can give, is told of before the first run, not after hours. */
 function buildAll({ runs }: StudyPlan, { evaluate }: Study): void {
   const arms = new Map(runs.flatMap((run) => (run.standing.state === "trained" ? [] : [[run.arm, run.recipe]])));
-  const readouts = new Set(kindNames.flatMap((kind) => kinds[kind].settings(evaluate)?.readouts ?? []));
+  const readouts = new Set(kindNames.flatMap((kind) => kinds[kind].readouts(evaluate)));
   const hindrances = new Map([...readouts].map((name) => [name, [] as string[]]));
   for (const [arm, recipe] of arms) {
     try {
       const encoder = freshEncoder(recipe);
       for (const [name, found] of hindrances) found.push(readoutProblem(name, encoder) ?? "");
+      for (const kind of kindNames) kinds[kind].check?.(evaluate, encoder);
       encoder.dispose();
     } catch (error) {
       if (!(error instanceof TesseraError)) throw error;
@@ -156,7 +157,8 @@ async function evaluate(
 ): Promise<void> {
   const file = new ResultFile(folder);
   const data = evaluationData(recipe, study.evaluate);
-  const settings = (kind: KindName) => settingsOf(kind, { data, model: recipe.model, evaluate: study.evaluate });
+  const subject = make ? "encoder" : "pixels";
+  const settings = (kind: KindName) => settingsOf(kind, { data, model: recipe.model, evaluate: study.evaluate, subject });
   const { evaluations } = file.read();
   const wanted = kindNames.filter((kind) => settings(kind) && !isCurrent(evaluations[kind], settings(kind)));
   if (wanted.length === 0) return;

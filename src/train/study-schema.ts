@@ -1,6 +1,6 @@
 // What a study file holds: recipes side by side, the seeds they run with, and how their encoders are compared.
 import { z } from "zod";
-import { linearOptions } from "../evaluate/index.js";
+import { attentiveOptions, linearOptions } from "../evaluate/index.js";
 import { dataSchema, readoutSchema, recipeSections } from "./recipe-schema.js";
 import type { RecipeInput } from "./recipe-types.js";
 
@@ -38,6 +38,8 @@ export const evaluateSchema = z
         readouts: readoutList,
       })
       .optional(),
+    /** An attentive probe of all tokens, by a protocol and what is changed of it. Default: none. */
+    attentive: attentiveOptions.optional(),
   })
   .prefault({});
 
