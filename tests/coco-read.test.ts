@@ -101,7 +101,7 @@ describe("COCO annotations", () => {
       "1 boxes reach out of their image: cut at its edge for training",
       "1 boxes lie outside of their image: left out of training",
       "1 boxes have no width or no height: left out of training",
-      "1 objects have no mask",
+      "1 objects have no mask: training takes their box for it",
     ]);
     expect(data.objects(1).map((o) => data.isUsable(o))).toEqual([true, false, false, false, true]);
   });

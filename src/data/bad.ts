@@ -1,6 +1,6 @@
 // The account of bad samples, and when there are too many of them.
 import { DataError } from "./errors.js";
-import type { BadSample } from "./produce.js";
+import type { BadSample } from "./reader.js";
 
 /** What has been found so far. */
 export interface BadReport {

@@ -3,18 +3,29 @@
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "node:worker_threads";
-import type { Dataset } from "./dataset.js";
+import type { Dataset, DatasetSpec } from "./dataset.js";
 import { DataError, messageOf } from "./errors.js";
-import type { BadSample } from "./produce.js";
-import type { Slot } from "./slots.js";
-import type { ViewPlan } from "./views.js";
-import type { FromWorker, ToWorker, WorkerSetup } from "./worker.js";
+import type { BadSample } from "./reader.js";
+
+/** What a worker is started with, beside what its loader says. */
+export interface WorkerStart {
+  readonly port: MessagePort;
+  readonly spec: DatasetSpec;
+}
+
+/** What every worker understands. */
+export type Close = { readonly close: true };
+
+/** What every worker may say. */
+export type FromAnyWorker =
+  | { readonly bad: BadSample }
+  | { readonly failed: { readonly message: string; readonly stack: string | undefined } };
 
 /** The compiled worker: Node cannot start a thread from TypeScript, so from src/ this is the file in dist/. */
-function workerFile(): URL {
+function workerFile(name: string): URL {
   const compiled = import.meta.url.endsWith(".ts")
-    ? new URL("../../dist/data/worker.js", import.meta.url)
-    : new URL("./worker.js", import.meta.url);
+    ? new URL(`../../dist/data/${name}`, import.meta.url)
+    : new URL(`./${name}`, import.meta.url);
   if (!existsSync(compiled)) {
     throw new DataError(
       `The loader's worker is not built: ${fileURLToPath(compiled)} is missing. Run \`npm run build\`, or use workers: 0.`,
@@ -32,31 +43,39 @@ interface Member {
   readonly ended: Promise<void>;
 }
 
-export class Crew {
+/** What a crew is made of. */
+export interface CrewOptions<Done extends object> {
+  count: number;
+  dataset: Dataset;
+  /** The worker's file below src/data, as compiled. */
+  file: string;
+  /** Plain data that its workers are started with, beside a port and the dataset's spec. */
+  setup: object;
+  onBad: (bad: BadSample) => void;
+  /** Hears what else workers say, before those who wait for `changed` go on. */
+  onDone?: (done: Done) => void;
+}
+
+/** @typeParam Task what workers are told @typeParam Done what they say beside bad samples and failures */
+export class Crew<Task extends object, Done extends object> {
   readonly #members: Member[] = [];
   readonly #onBad: (bad: BadSample) => void;
+  readonly #onDone: ((done: Done) => void) | undefined;
   #failure: Error | undefined;
   #closing = false;
   /** Those who wait for anything to change. */
   #waiting: (() => void)[] = [];
 
-  constructor(
-    count: number,
-    dataset: Dataset,
-    plan: ViewPlan,
-    seed: number,
-    slots: readonly Slot[],
-    onBad: (bad: BadSample) => void,
-  ) {
+  constructor({ count, dataset, file, setup, onBad, onDone }: CrewOptions<Done>) {
     this.#onBad = onBad;
-    const file = workerFile();
-    const shared = { spec: dataset.spec, plan, seed, slots: slots.map((slot) => slot.data) };
-    for (let i = 0; i < count; i++) this.#start(file, shared, dataset);
+    this.#onDone = onDone;
+    const url = workerFile(file);
+    for (let i = 0; i < count; i++) this.#start(url, { ...setup, spec: dataset.spec }, dataset);
   }
 
-  #start(file: URL, shared: Omit<WorkerSetup, "port">, dataset: Dataset): void {
+  #start(file: URL, shared: Omit<WorkerStart, "port">, dataset: Dataset): void {
     const { port1, port2 } = new MessageChannel();
-    const workerData: WorkerSetup = { ...shared, port: port2 };
+    const workerData: WorkerStart = { ...shared, port: port2 };
     let worker: Worker;
     try {
       worker = new Worker(file, { workerData, transferList: [port2], name: "tessera-data", execArgv: [] });
@@ -79,16 +98,16 @@ export class Crew {
     worker.on("error", (cause) => {
       this.#fail(new DataError(`A data worker failed: ${messageOf(cause)}`, { cause }));
     });
-    port1.on("message", (message: FromWorker) => this.#hear(message));
+    port1.on("message", (message: FromAnyWorker | Done) => this.#hear(message));
     // An idle loader keeps no process alive; `changed` holds it while somebody waits.
     worker.unref();
     port1.unref();
     this.#members.push({ worker, port: port1, ended });
   }
 
-  /** Tells every worker about the batch of a slot; they share its rows among themselves. */
-  work(slot: number): void {
-    for (const { port } of this.#members) port.postMessage({ fill: slot } satisfies ToWorker);
+  /** Tells every worker; they share the work among themselves. */
+  tell(task: Task): void {
+    for (const { port } of this.#members) port.postMessage(task);
   }
 
   /** Takes in what workers have said already, without waiting; throws when one has failed. */
@@ -97,7 +116,7 @@ export class Crew {
     if (this.#failure) throw this.#failure;
   }
 
-  /** Resolves when, after this call, a batch becomes full or something goes wrong. */
+  /** Resolves when, after this call, a worker has said that something is done, or something goes wrong. */
   changed(): Promise<void> {
     if (this.#failure || this.#closing) return Promise.resolve();
     return new Promise((resolve) => {
@@ -112,7 +131,7 @@ export class Crew {
     const ended = Promise.all(this.#members.map(({ ended }) => ended));
     for (const { worker, port } of this.#members) {
       worker.ref();
-      port.postMessage({ close: true } satisfies ToWorker);
+      port.postMessage({ close: true } satisfies Close);
     }
     const timer = setTimeout(() => {
       for (const { worker } of this.#members) void worker.terminate();
@@ -123,11 +142,11 @@ export class Crew {
 
   #drain(port: MessagePort): void {
     for (let received = receiveMessageOnPort(port); received !== undefined; received = receiveMessageOnPort(port)) {
-      this.#hear(received.message as FromWorker);
+      this.#hear(received.message as FromAnyWorker | Done);
     }
   }
 
-  #hear(message: FromWorker): void {
+  #hear(message: FromAnyWorker | Done): void {
     if ("bad" in message) {
       this.#onBad(message.bad);
     } else if ("failed" in message) {
@@ -135,6 +154,7 @@ export class Crew {
       if (message.failed.stack !== undefined) cause.stack = message.failed.stack;
       this.#fail(new DataError(message.failed.message, { cause }));
     } else {
+      this.#onDone?.(message);
       this.#wake();
     }
   }

@@ -10,6 +10,7 @@ import { batchesPerEpoch, epochOrder } from "./order.js";
 import { Producer } from "./produce.js";
 import { Slot } from "./slots.js";
 import { checkPlan, type ViewPlan } from "./views.js";
+import type { Fill, Full } from "./worker.js";
 
 /** A place in training: batch `batch` of epoch `epoch`, both from 0. */
 export interface Position {
@@ -78,7 +79,7 @@ export class Loader {
   readonly #options: Required<Omit<LoaderOptions, "startAt">> & { startAt: Position };
   readonly #slots: readonly Slot[];
   readonly #free: number[];
-  readonly #crew: Crew | undefined;
+  readonly #crew: Crew<Fill, Full> | undefined;
   readonly #producer: Producer | undefined;
   readonly #ledger: BadLedger;
   /** Batches in the making, in order. */
@@ -123,7 +124,8 @@ export class Loader {
     this.#cursor = this.#options.startAt;
     const onBad = this.#ledger.report.bind(this.#ledger);
     if (workers > 0) {
-      this.#crew = new Crew(workers, dataset, plan, seed, this.#slots, onBad);
+      const setup = { plan, seed, slots: this.#slots.map((slot) => slot.data) };
+      this.#crew = new Crew({ count: workers, dataset, file: "worker.js", setup, onBad });
       if (options.startAt) this.#ask();
     } else {
       this.#producer = new Producer(dataset, plan, seed, this.#slots, onBad);
@@ -187,7 +189,7 @@ export class Loader {
       }
       const pending = this.#open(this.#cursor);
       this.#pending.push(pending);
-      this.#crew.work(pending.slot);
+      this.#crew.tell({ fill: pending.slot });
       this.#cursor = { epoch: pending.epoch, batch: pending.batch + 1 };
     }
   }
@@ -213,7 +215,7 @@ export class Loader {
     return pending;
   }
 
-  async #fromWorkers(crew: Crew, position: Position): Promise<Pending> {
+  async #fromWorkers(crew: Crew<Fill, Full>, position: Position): Promise<Pending> {
     const head = this.#pending[0] ?? this.#cursor;
     if (head.epoch !== position.epoch || head.batch !== position.batch) {
       await this.#drop(crew);
@@ -235,7 +237,7 @@ export class Loader {
   }
 
   /** Takes back everything that was asked for; waits until no worker writes to those slots. */
-  async #drop(crew: Crew): Promise<void> {
+  async #drop(crew: Crew<Fill, Full>): Promise<void> {
     const dropped = this.#pending;
     this.#pending = [];
     for (const { slot } of dropped) this.#slots[slot]!.cancel();

@@ -1,4 +1,4 @@
-// Where bytes become tensors: the only file of src/data that knows the engine. Bytes are copied into libtorch once, widened to float32 and
+// Where bytes become tensors: with coco/tensors.ts the only file of src/data that knows the engine. Bytes are copied into libtorch once, widened to float32 and
 // normalised in place by one fused scale-and-shift a channel.
 import { type Device, fromTypedArray, op, type Tensor, tidy } from "../torch/index.js";
 import { DataError } from "./errors.js";
@@ -35,7 +35,7 @@ function checkScale({ channels, mean, std }: PixelScale): void {
 }
 
 /** images <- scale * images + shift, channel by channel. `images` is contiguous [..., C, H, W] and its own memory. */
-function scaleShift(images: Tensor, scale: readonly number[], shift: readonly number[]): void {
+export function scaleShift(images: Tensor, scale: readonly number[], shift: readonly number[]): void {
   const [height, width] = images.shape.slice(-2) as [number, number];
   const planes = images.view([-1, scale.length, height * width]);
   const same = scale.every((each, c) => each === scale[0] && shift[c] === shift[0]);

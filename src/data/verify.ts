@@ -1,7 +1,7 @@
 // Reads every sample of a dataset and lists those that cannot be used: `tessera data verify SPEC`.
 import type { Dataset } from "./dataset.js";
 import { BadSampleError, DataError, messageOf } from "./errors.js";
-import type { BadSample } from "./produce.js";
+import type { BadSample } from "./reader.js";
 
 export interface VerifyOptions {
   /** Called now and then with the number of samples read, and once at the end. */

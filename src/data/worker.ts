@@ -1,33 +1,28 @@
 // The entry of a loader's worker thread: opens the dataset from its spec, then fills slots as it is told.
 // What travels as messages: the set-up once, a slot's number per batch, bad samples, and a failure. Pixels never do.
-import { type MessagePort, workerData } from "node:worker_threads";
-import type { DatasetSpec } from "./dataset.js";
+import { workerData } from "node:worker_threads";
+import type { Close, FromAnyWorker, WorkerStart } from "./crew.js";
 import { messageOf } from "./errors.js";
-import { type BadSample, Producer } from "./produce.js";
+import { Producer } from "./produce.js";
 import { restoreDataset } from "./registry.js";
 import { Slot, type SlotData } from "./slots.js";
 import type { ViewPlan } from "./views.js";
 
 /** What a worker is started with. */
-export interface WorkerSetup {
-  readonly port: MessagePort;
-  readonly spec: DatasetSpec;
+interface WorkerSetup extends WorkerStart {
   readonly plan: ViewPlan;
   readonly seed: number;
   readonly slots: readonly SlotData[];
 }
 
-/** To a worker: the slot of a batch to help with, or the end. */
-export type ToWorker = { readonly fill: number } | { readonly close: true };
+/** To a worker: the slot of a batch to help with. */
+export type Fill = { readonly fill: number };
 
-/** From a worker. */
-export type FromWorker =
-  | { readonly bad: BadSample }
-  | { readonly full: number }
-  | { readonly failed: { readonly message: string; readonly stack: string | undefined } };
+/** From a worker: a batch is full. */
+export type Full = { readonly full: number };
 
 async function serve({ port, spec, plan, seed, slots }: WorkerSetup): Promise<void> {
-  const say = (message: FromWorker): void => port.postMessage(message);
+  const say = (message: FromAnyWorker | Full): void => port.postMessage(message);
   const fail = (error: unknown): void => {
     say({ failed: { message: messageOf(error), stack: error instanceof Error ? error.stack : undefined } });
     port.close();
@@ -44,7 +39,7 @@ async function serve({ port, spec, plan, seed, slots }: WorkerSetup): Promise<vo
   );
   // Batches are worked on one after another, in the order in which they were asked for.
   let last: Promise<unknown> = opening.catch(fail);
-  port.on("message", (message: ToWorker) => {
+  port.on("message", (message: Fill | Close) => {
     last = last.then(async () => {
       if ("close" in message) return port.close();
       try {

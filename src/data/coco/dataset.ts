@@ -128,11 +128,16 @@ export class CocoDataset implements Dataset {
     return "rle" in shape ? shape.rle : polygonsMask(shape.polygons, this.#sizeOf(object));
   }
 
-  /** Whether something can be learnt from an object: it is no crowd, and its box has an area in the image. */
-  isUsable(object: number): boolean {
+  /** Whether the box of an object has an area in its image. */
+  isInSight(object: number): boolean {
     const [height, width] = this.#sizeOf(object);
     const place = placeOf(this.#table.boxes.subarray(4 * object, 4 * object + 4), height, width);
-    return !this.isCrowd(object) && place !== "empty" && place !== "outside";
+    return place !== "empty" && place !== "outside";
+  }
+
+  /** Whether something can be learnt from an object: it is in sight and no crowd. */
+  isUsable(object: number): boolean {
+    return !this.isCrowd(object) && this.isInSight(object);
   }
 
   /**

@@ -42,7 +42,7 @@ export function noticed(table: CocoTable, missing: number, firstMissing: string)
     [count.cut, `${count.cut} boxes reach out of their image: cut at its edge for training`],
     [count.outside, `${count.outside} boxes lie outside of their image: left out of training`],
     [count.empty, `${count.empty} boxes have no width or no height: left out of training`],
-    [flat, `${flat} objects have no mask`],
+    [flat, `${flat} objects have no mask: training takes their box for it`],
   ];
   return notes.filter(([count]) => count > 0).map(([, text]) => text);
 }
