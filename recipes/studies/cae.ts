@@ -15,8 +15,8 @@ export default defineStudy({
     data,
     model,
     method: { name: "cae", crops: { globalSize: 32 }, regressorDepth: 2, decoderDepth: 2, decoderHeads: 4 },
-    optimizer: { lr: 1e-3, lrScaling: "none", warmupEpochs: 0.5 },
-    train: { ...train, epochs: 5 },
+    optimizer: { lr: 1e-3, lrScaling: "none", warmupEpochs: 0.25 },
+    train: { ...train, epochs: 2 },
   },
   arms: {
     cae: { label: "CAE (regressor 2, aligned)" },
@@ -25,7 +25,7 @@ export default defineStudy({
     "regressor-4": { label: "regressor of 4 blocks", set: { "method.regressorDepth": 4 } },
     mae: {
       label: "MAE",
-      set: { method: { name: "mae", crops: { globalSize: 32 }, decoderWidth: 128, decoderDepth: 2, decoderHeads: 4 } },
+      set: { method: { name: "mae", crops: { globalSize: 32 }, decoderWidth: 96, decoderDepth: 2, decoderHeads: 4 } },
     },
   },
   baselines: ["pixels", "random"],

@@ -23,8 +23,8 @@ export default defineStudy({
       decoderWidth: 64,
       dino: { crops: twoCrops, head: dinoHead, momentum: 0.99, freezeLastLayer: 0 },
     },
-    optimizer: { lr: 1e-3, lrScaling: "none", weightDecay: 0.04, warmupEpochs: 0.5 },
-    train: { ...train, epochs: 3 },
+    optimizer: { lr: 1e-3, lrScaling: "none", weightDecay: 0.04, warmupEpochs: 0.25 },
+    train: { ...train, epochs: 2 },
   },
   arms: {
     dino: { label: "no mask, no decoder (DINO)", set: { "method.mask": "none", "method.decoder": "off" } },

@@ -18,8 +18,8 @@ export default defineStudy({
     data,
     model,
     method: { name: "randsac", crops: { globalSize: 32 }, decoderDepth: 2, decoderHeads: 4, skips: "off" },
-    optimizer: { lr: 1e-3, lrScaling: "none", warmupEpochs: 0.5 },
-    train: { ...train, epochs: 4 },
+    optimizer: { lr: 1e-3, lrScaling: "none", warmupEpochs: 0.25 },
+    train: { ...train, epochs: 2 },
   },
   arms: {
     "patch-raster": { label: "patches, raster", set: { "method.segments": square(1), "method.order": "raster" } },

@@ -20,8 +20,8 @@ export default defineStudy({
   base: {
     data,
     model,
-    optimizer: { lr: 1e-3, lrScaling: "none", weightDecay: 0.04, warmupEpochs: 0.5 },
-    train: { ...train, epochs: 3 },
+    optimizer: { lr: 1e-3, lrScaling: "none", weightDecay: 0.04, warmupEpochs: 0.25 },
+    train: { ...train, epochs: 2 },
   },
   arms: {
     dino: { label: "DINO", set: { method: dino } },
