@@ -4,6 +4,7 @@ import { gaussianBlur } from "./blur.js";
 import { brightness, contrast, greyscale, hue, saturation, solarise } from "./color.js";
 import { DataError } from "./errors.js";
 import { type Pixels, toGrey } from "./pixels.js";
+import { randAugmentCrop } from "./rand-augment.js";
 import { resample, type Window } from "./resample.js";
 import { namedStream, Rng } from "./rng.js";
 import type { ColorJitter, RandomResizedCrop, Range, Size, Transform } from "./transforms.js";
@@ -171,6 +172,10 @@ export class Augmenter {
         for (const step of crop.colour) {
           const { transform } = step;
           const rng = rngFor(step);
+          if (transform.op === "randAugment") {
+            randAugmentCrop(transform, rng, { data: out, at, height, width, channels });
+            continue;
+          }
           if (!("p" in transform) || !rng.chance(transform.p)) continue;
           if (transform.op === "colorJitter") jitter(transform, rng, out, at, plane, channels);
           else if (transform.op === "grayscale") greyscale(out, at, plane, channels);

@@ -12,6 +12,7 @@ export type { FolderOptions } from "./folder.js";
 export { createLoader, Loader, type LoaderOptions, type Position, type RawBatch, type RawView } from "./loader.js";
 export { batchesPerEpoch, epochOrder } from "./order.js";
 export { type Pixels, toGrey } from "./pixels.js";
+export { type RandAugmentOp, randAugmentOps } from "./rand-augment.js";
 export type { BadSample } from "./reader.js";
 export { type DatasetOpener, type OpenOptions, openDataset, parseSpec, registerDataset, restoreDataset } from "./registry.js";
 export { type Interpolation, resample, type Window } from "./resample.js";

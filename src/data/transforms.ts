@@ -2,6 +2,7 @@
 // The functions fill in defaults (those of torchvision) and refuse values that make no sense.
 // Order matters: first where the pixels come from (randomResizedCrop, or resize and/or centerCrop), then what is done to them;
 // a flip may stand anywhere.
+import type { AffineInterpolation } from "./affine.js";
 import { DataError } from "./errors.js";
 import type { Interpolation } from "./resample.js";
 
@@ -55,6 +56,23 @@ export interface Solarize extends Keyed {
   readonly threshold: number;
   readonly p: number;
 }
+export interface RandAugment extends Keyed {
+  readonly op: "randAugment";
+  /** Common strength of the operations, 0 to 10. */
+  readonly magnitude: number;
+  /** Standard deviation of each operation's own strength. */
+  readonly std: number;
+  /** Operations drawn for a crop. */
+  readonly layers: number;
+  /** Probability that a drawn operation is carried out. */
+  readonly p: number;
+  /** More strength is more change for every operation. */
+  readonly increasing: boolean;
+  /** Of shears, translations and rotations. */
+  readonly interpolation: AffineInterpolation;
+  /** Grey level of each channel for what comes from outside of the crop. */
+  readonly fill: readonly number[];
+}
 export type Transform =
   | RandomResizedCrop
   | Resize
@@ -63,7 +81,8 @@ export type Transform =
   | ColorJitter
   | Grayscale
   | GaussianBlur
-  | Solarize;
+  | Solarize
+  | RandAugment;
 
 function probability(where: string, p: number): number {
   if (!(p >= 0 && p <= 1)) throw new DataError(`${where}: p is ${p}; expected a probability from 0 to 1.`);
@@ -163,4 +182,66 @@ export function solarize(options: { threshold?: number; p?: number; key?: string
   const threshold = options.threshold ?? 128;
   if (!(threshold >= 0 && threshold <= 256)) throw new DataError(`solarize: threshold is ${threshold}; expected 0 to 256.`);
   return { op: "solarize", threshold, p: probability("solarize", options.p ?? 1), ...keyed(options.key) };
+}
+
+/**
+ * timm's RandAugment: `layers` operations (default 2) drawn with replacement from fifteen, each carried out with probability p (default 0.5) at
+ * a strength of normal distribution about `magnitude` (default 9) with deviation `std` (default 0.5), cut to 0..10. Defaults are
+ * `rand-m9-mstd0.5-inc1`, bicubic, filled with 128; the papers fill with the mean colour. `fill` has one grey level, or one a channel.
+ */
+export function randAugment(
+  options: {
+    magnitude?: number;
+    std?: number;
+    layers?: number;
+    p?: number;
+    increasing?: boolean;
+    interpolation?: AffineInterpolation;
+    fill?: number | readonly number[];
+    key?: string;
+  } = {},
+): RandAugment {
+  const where = "randAugment";
+  const { magnitude = 9, std = 0.5, layers = 2, increasing = true, interpolation = "bicubic", fill = 128 } = options;
+  if (!(magnitude >= 0 && magnitude <= 10)) throw new DataError(`${where}: magnitude is ${magnitude}; expected 0 to 10.`);
+  if (!(std >= 0 && std < Number.POSITIVE_INFINITY)) throw new DataError(`${where}: std is ${std}; expected 0 or more.`);
+  if (!Number.isInteger(layers) || layers < 1) {
+    throw new DataError(`${where}: layers is ${layers}; expected a whole number, 1 or more.`);
+  }
+  const levels = typeof fill === "number" ? [fill, fill, fill] : [...fill];
+  const wrong = levels.find((level) => !(Number.isInteger(level) && level >= 0 && level <= 255));
+  if (wrong !== undefined || levels.length === 0) {
+    throw new DataError(`${where}: fill is ${wrong ?? "empty"}; expected grey levels, whole numbers from 0 to 255.`);
+  }
+  const p = probability(where, options.p ?? 0.5);
+  return { op: where, magnitude, std, layers, p, increasing, interpolation, fill: levels, ...keyed(options.key) };
+}
+
+/**
+ * What a name as timm and the papers' code write it stands for: `rand-m9-mstd0.5-inc1` has m(agnitude), mstd, inc, n (layers) and p; left out
+ * they are 10, 0, 0, 2 and 0.5.
+ *
+ * @throws DataError for other text
+ */
+export function parseRandAugment(text: string): Pick<RandAugment, "magnitude" | "std" | "layers" | "p" | "increasing"> {
+  const [kind, ...parts] = text.split("-");
+  const found = { m: 10, mstd: 0, inc: 0, n: 2, p: 0.5 };
+  const fail = (what: string): never => {
+    throw new DataError(`RandAugment "${text}": ${what}; expected text such as rand-m9-mstd0.5-inc1, of m, mstd, inc, n and p.`);
+  };
+  if (kind !== "rand") fail(`it begins with "${kind}"`);
+  for (const part of parts) {
+    const [, key, value] = /^([a-z]+)(\d+(?:\.\d+)?)$/.exec(part) ?? [];
+    if (key === undefined || !Object.hasOwn(found, key)) fail(`"${part}" is none of its parts`);
+    found[key as keyof typeof found] = Number(value);
+  }
+  const { op: _, ...options } = randAugment({
+    magnitude: found.m,
+    std: found.mstd,
+    layers: found.n,
+    p: found.p,
+    increasing: found.inc !== 0,
+  });
+  const { magnitude, std, layers, p, increasing } = options;
+  return { magnitude, std, layers, p, increasing };
 }

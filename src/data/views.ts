@@ -194,6 +194,8 @@ export function checkPlan(plan: ViewPlan): void {
       if (order.slice(0, steps).some((op) => !geometric.has(op))) {
         fail(`view "${view.name}" crops or resizes after a change of colour; put ${start} first`);
       }
+      const filled = crop.find((step) => step.op === "randAugment" && step.fill.length < plan.channels);
+      if (filled) fail(`view "${view.name}" has a randAugment with fewer fill levels than the ${plan.channels} channels`);
       const resized = crop.find((step) => step.op === "resize");
       const fixed = resized?.size === undefined || (typeof resized.size === "object" && `${resized.size}` === `${view.size}`);
       if (resized && !fixed && !order.includes("centerCrop")) {
