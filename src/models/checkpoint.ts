@@ -50,17 +50,22 @@ export function encoderTensors(tensors: ReadonlyMap<string, Tensor>): { own: Map
   for (const [name, tensor] of tensors) {
     const short = inside(name);
     if (
-      /^(cls_token|pos_embed|patch_embed\.|blocks\.|layers\.|norm\.)/.test(short) &&
+      /^(cls_token|pos_embed|patch_embed\.|rel_pos_bias\.|blocks\.|layers\.|norm\.)/.test(short) &&
       !/(relative_position_index|attn_mask)$/.test(short)
     ) {
       own.set(
-        published ? short.replace(/^layers\.(\d+)\.downsample/, (_, stage) => `layers.${Number(stage) + 1}.downsample`) : short,
+        published
+          ? short.replace(/^layers\.(\d+)\.downsample/, (_, stage) => `layers.${Number(stage) + 1}.downsample`)
+          : vitName(short),
         tensor,
       );
     } else ignored.push(name);
   }
   return { own, ignored };
 }
+
+/** BEiT's and CAE's own code, and timm's Beit, call layer scale gamma_1 and gamma_2. */
+const vitName = (name: string) => name.replace(/^(blocks\.\d+)\.gamma_([12])$/, "$1.ls$2.gamma");
 
 /** What this library's exports say of their encoder. */
 function savedConfig<Config>({ model }: Readonly<Record<string, string>>): Config {
@@ -99,6 +104,8 @@ export function inferVitConfig(
     );
   }
   const mlp = own.get("blocks.0.mlp.fc1.weight");
+  const inBlocks = own.has("blocks.0.attn.relative_position_bias_table");
+  const relPosBias = inBlocks ? "block" : own.has("rel_pos_bias.relative_position_bias_table") ? "shared" : undefined;
   return {
     ...saved,
     imageSize,
@@ -112,6 +119,7 @@ export function inferVitConfig(
     qkvBias: own.has("blocks.0.attn.qkv.bias") || own.has("blocks.0.attn.q_bias"),
     keyBias: !own.has("blocks.0.attn.q_bias"),
     ...(own.has("blocks.0.ls1.gamma") ? { layerScale: 1 } : {}),
+    ...(relPosBias && { relPosBias }),
   };
 }
 
@@ -173,7 +181,7 @@ const biasTable = "relative_position_bias_table";
  * DINO's, MoCo v3's, CAE's and Swin's own once converted to safetensors.
  *
  * @param options changes to the inferred configuration of a Vision Transformer, such as heads (MoCo v3's ViT-S has 12) or another imageSize; of a
- *   Swin only imageSize counts
+ *   Swin only imageSize and dropPath count
  */
 export function loadEncoder(path: string, options: VitConfig = {}): LoadedEncoder {
   return tidy(() => {
@@ -189,11 +197,12 @@ export function loadEncoder(path: string, options: VitConfig = {}): LoadedEncode
 
 function encoderOf(own: ReadonlyMap<string, Tensor>, metadata: Readonly<Record<string, string>>, options: VitConfig): Encoder {
   if (own.has(`layers.0.blocks.0.attn.${biasTable}`)) {
-    const { imageSize } = options;
+    const { imageSize, dropPath } = options;
     const encoder = createBackbone({
       name: "swin",
       ...inferSwinConfig(own, metadata),
       ...(imageSize !== undefined && { imageSize }),
+      ...(dropPath !== undefined && { dropPath }),
     });
     encoder.loadWeights(own);
     return encoder;

@@ -4,6 +4,7 @@ import { cat, empty, type Tensor, tidy, where, zeros } from "../torch/index.js";
 import { Block, withClassToken } from "./block.js";
 import type { Encoded, EncodeOptions, Encoder, LevelShape, TokenMask } from "./encoder.js";
 import { type Grid, type PositionResize, resizePositions, type SinCosOptions, sinCosPositions } from "./position.js";
+import { biasRows, RelativeIndex, RelativePositionBias, resizeBiasTable } from "./relative-position.js";
 import { initVit, type VitInit } from "./vit-init.js";
 
 export interface VitConfig {
@@ -27,6 +28,8 @@ export interface VitConfig {
   sinCos?: SinCosOptions;
   /** How positions are resized for other image sizes: see position.ts. Default exact. */
   interpolation?: PositionResize;
+  /** Learned biases of attention by relative position (BEiT): a table in each `block`, one that all `share`, or none (default). */
+  relPosBias?: "none" | "block" | "shared";
   /** A class token before the patches. Default true. */
   classToken?: boolean;
   /** Bias of q, k, v. Default true. */
@@ -65,6 +68,7 @@ export class VisionTransformer extends Module implements Encoder {
   clsToken: Tensor | null;
   posEmbed: Tensor;
   patchEmbed: PatchEmbed;
+  relPosBias: RelativePositionBias | null;
   blocks: Block[];
   norm: LayerNorm;
   readonly config: Readonly<Required<Omit<VitConfig, "layerScale" | "sinCos">> & Pick<VitConfig, "layerScale" | "sinCos">>;
@@ -75,6 +79,7 @@ export class VisionTransformer extends Module implements Encoder {
   readonly prefix: number;
   /** Rows and columns of patches that the positions are made for. */
   readonly positionGrid: Grid;
+  readonly #relative: RelativeIndex;
 
   constructor(config: VitConfig = {}) {
     super();
@@ -82,6 +87,7 @@ export class VisionTransformer extends Module implements Encoder {
     const {
       positions = "learned",
       interpolation = "exact",
+      relPosBias = "none",
       qkvBias = true,
       keyBias = true,
       dropPath = 0,
@@ -100,6 +106,7 @@ export class VisionTransformer extends Module implements Encoder {
       classToken,
       positions,
       interpolation,
+      relPosBias,
       qkvBias,
       keyBias,
       dropPath,
@@ -127,6 +134,9 @@ export class VisionTransformer extends Module implements Encoder {
             }),
           );
     this.patchEmbed = new PatchEmbed(channels, width, patchSize);
+    this.#relative = new RelativeIndex(this.positionGrid, this.prefix);
+    const rows = biasRows(this.positionGrid, this.prefix);
+    this.relPosBias = relPosBias === "shared" ? new RelativePositionBias(rows, heads) : null;
     this.blocks = Array.from(
       { length: depth },
       (_, i) =>
@@ -136,6 +146,7 @@ export class VisionTransformer extends Module implements Encoder {
           mlpRatio,
           qkvBias,
           keyBias,
+          biasRows: relPosBias === "block" ? rows : undefined,
           layerScale: config.layerScale,
           dropPath: (dropPath * i) / Math.max(1, depth - 1),
         }),
@@ -200,7 +211,7 @@ export class VisionTransformer extends Module implements Encoder {
 
   /** @param images [B, channels, H, W] */
   forward(images: Tensor, options: EncodeOptions = {}): Encoded {
-    const { levels = [], attention = false, classOnly = false, attentionMask: mask } = options;
+    const { levels = [], attention = false, classOnly = false } = options;
     const wanted = levels.map((level) => {
       const index = level < 0 ? level + this.depth : level;
       if (!Number.isInteger(index) || index < 0 || index >= this.depth) {
@@ -211,10 +222,15 @@ export class VisionTransformer extends Module implements Encoder {
     const last = this.depth - 1;
     // A wanted last level needs all its tokens.
     const queries = classOnly && this.clsToken && !wanted.includes(last) ? 1 : undefined;
+    const grid = this.gridOf(images);
+    const shared = this.#bias(this.relPosBias?.relativePositionBiasTable, grid, options.attentionMask, options);
     let x = this.embed(images, options);
     let weights: Tensor | null = null;
     const outputs = new Map<number, Tensor>();
     for (const [i, block] of this.blocks.entries()) {
+      const own = i === last ? queries : undefined;
+      const all = this.#bias(block.attn.relativePositionBiasTable, grid, shared, options);
+      const mask = all && own !== undefined && all.size(-2) > own ? all.narrow(-2, 0, own) : all;
       if (i === last && attention) {
         const result = tidy(() => {
           const { output, weights: all } = block.withAttention(x, { queries, mask });
@@ -222,7 +238,7 @@ export class VisionTransformer extends Module implements Encoder {
         });
         x = result.output;
         weights = result.row;
-      } else x = block.call(x, { mask, ...(i === last ? { queries } : {}) });
+      } else x = block.call(x, { mask, queries: own });
       if (wanted.includes(i)) outputs.set(i, x);
     }
     const normed = this.norm.call(classOnly && this.clsToken ? x.narrow(1, 0, 1) : x);
@@ -233,8 +249,23 @@ export class VisionTransformer extends Module implements Encoder {
       patches,
       levels: wanted.map((index) => outputs.get(index)!),
       attention: weights,
-      grid: this.gridOf(images),
+      grid,
     };
+  }
+
+  /** What a table says of a grid, added to `others`; without a table only those. */
+  #bias(
+    table: Tensor | null | undefined,
+    grid: Grid,
+    others: Tensor | undefined,
+    { subset }: Pick<EncodeOptions, "subset">,
+  ): Tensor | undefined {
+    if (!table) return others;
+    if (subset) throw new ShapeError("biases by relative position need all patches of an image: leave out subset, or relPosBias");
+    return tidy(() => {
+      const bias = this.#relative.bias(table, grid);
+      return others ? bias.add(others) : bias;
+    });
   }
 
   /** Copies an encoder's tensors in; learned positions made for another grid are interpolated (`from`; else this one if the count fits, else a square). */
@@ -251,6 +282,13 @@ export class VisionTransformer extends Module implements Encoder {
         const resized = () => resizePositions(positions.float(), grid, this.positionGrid, this.prefix, interpolation);
         // Fixed ones were made for this grid already.
         values.set("pos_embed", kind === "sin-cos" ? this.posEmbed : resized());
+      }
+      for (const [name, own] of this.stateDict()) {
+        if (!name.endsWith("relative_position_bias_table")) continue;
+        // Pre-training mostly has none: they are learnt from zero then.
+        const table = weights.get(name) ?? own;
+        const origin = table.size(0) === own.size(0) ? this.positionGrid : from;
+        values.set(name, resizeBiasTable(table.float(), origin, this.positionGrid, this.prefix, name));
       }
       this.loadStateDict(values);
     });
