@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { LayerNorm, Linear, Module, parameter } from "../nn/index.js";
 import { type Tensor, zeros } from "../torch/index.js";
-import { decayGroups, layerDecayGroups, OptimizerError, type ParameterGroup, vitLayerOf } from "./index.js";
+import { decayGroups, layerDecayGroups, OptimizerError, type ParameterGroup, swinLayerOf, vitLayerOf } from "./index.js";
 
 class PatchEmbed extends Module {
   proj = new Linear(12, 4);
@@ -76,6 +76,26 @@ describe("decay", () => {
     }
     expect(decayGroups(new Odd()).map(names)).toEqual([["weight"], ["bias", "relative_position_bias_table"]]);
   });
+  test("DeiT's, BEiT's and MAE's rule: neither biases nor norms nor tokens nor positions; tables of a ViT decay, a Swin's do not", () => {
+    class Whole extends Module {
+      clsToken: Tensor = parameter(zeros([1, 1, 2]));
+      posEmbed: Tensor = parameter(zeros([1, 4, 2]));
+      maskToken: Tensor = parameter(zeros([1, 1, 2]));
+      weight: Tensor = parameter(zeros([2, 2]));
+      bias: Tensor = parameter(zeros([2]));
+      blocks: Module[] = [new Table()];
+      layers: Module[] = [new Table()];
+      forward(): void {}
+    }
+    class Table extends Module {
+      relativePositionBiasTable: Tensor = parameter(zeros([9, 2]));
+      forward(): void {}
+    }
+    expect(decayGroups(new Whole(), "no-bias-norm-tokens").map(names)).toEqual([
+      ["weight", "blocks.0.relative_position_bias_table"],
+      ["cls_token", "pos_embed", "mask_token", "bias", "layers.0.relative_position_bias_table"],
+    ]);
+  });
   test("frozen parameters are in no group", () => {
     const vit = new Vit();
     vit.patchEmbed.requiresGrad_(false);
@@ -91,6 +111,24 @@ describe("layer-wise learning rates", () => {
     for (const [name, layer] of Object.entries(expected)) expect(vitLayerOf(name, 12), name).toBe(layer);
     expect(vitLayerOf("blocks.11.mlp.fc1.bias", 12)).toBe(12);
     for (const name of ["norm.weight", "head.weight", "fc_norm.bias"]) expect(vitLayerOf(name, 12), name).toBe(13);
+  });
+  test("a Swin's layers as its fine-tuning counts them: blocks over all stages, merging with the block before it", () => {
+    const depths = [2, 2, 6, 2];
+    const expected = {
+      "patch_embed.proj.weight": 0,
+      mask_token: 0,
+      "layers.0.blocks.0.attn.qkv.weight": 1,
+      "layers.0.blocks.1.mlp.fc1.bias": 2,
+      "layers.1.downsample.reduction.weight": 2,
+      "layers.1.downsample.norm.bias": 2,
+      "layers.1.blocks.0.norm1.weight": 3,
+      "layers.2.blocks.5.attn.relative_position_bias_table": 10,
+      "layers.3.downsample.norm.weight": 10,
+      "layers.3.blocks.1.norm2.bias": 12,
+      "norm.weight": 13,
+      "head.weight": 13,
+    };
+    for (const [name, layer] of Object.entries(expected)) expect(swinLayerOf(name, depths), name).toBe(layer);
   });
   test("the rate falls with each layer, and each layer is split by decay", () => {
     const vit = new Vit();

@@ -16,13 +16,18 @@ export interface ParameterGroup {
 
 /**
  * Which parameters decay: `all` (MoCo v3: biases, norms and tokens too), `no-bias-norm` (DINO: not biases and not what has one dimension;
- * CLS token and positions have three and decay; Swin: not its tables of position biases), or true for those that do.
+ * CLS token and positions have three and decay; Swin: not its tables of position biases), `no-bias-norm-tokens` (DeiT, BEiT, MAE: neither CLS
+ * and mask token and positions; BEiT's tables decay, Swin's do not), or true for those that do.
  */
-export type DecayRule = "all" | "no-bias-norm" | ((name: string, parameter: Tensor) => boolean);
+export type DecayRule = "all" | "no-bias-norm" | "no-bias-norm-tokens" | ((name: string, parameter: Tensor) => boolean);
 
 function decays(rule: DecayRule, name: string, parameter: Tensor): boolean {
   if (rule === "all") return true;
   if (rule === "no-bias-norm") return !/(^|\.)(bias|relative_position_bias_table)$/.test(name) && parameter.ndim > 1;
+  if (rule === "no-bias-norm-tokens") {
+    const swinTable = /(^|\.)layers\..*\.relative_position_bias_table$/.test(name);
+    return parameter.ndim > 1 && !swinTable && !/(^|\.)(bias|cls_token|mask_token|pos_embed)$/.test(name);
+  }
   return rule(name, parameter);
 }
 
@@ -54,6 +59,20 @@ export function vitLayerOf(name: string, depth: number): number {
   if (/^(patch_embed|cls_token|mask_token|pos_embed)(\.|$)/.test(name)) return 0;
   const block = /^blocks\.(\d+)\./.exec(name);
   return block ? Number(block[1]) + 1 : depth + 1;
+}
+
+/**
+ * Depth of a Swin parameter as its fine-tuning counts it (SimMIM's code): 0 for the patch embedding and the mask token, then one for each block
+ * over all stages; what merges patches before a stage counts as the last block before it; one more for everything after the blocks.
+ *
+ * @param depths blocks of each stage
+ */
+export function swinLayerOf(name: string, depths: readonly number[]): number {
+  const blocksBefore = (stage: number) => depths.slice(0, stage).reduce((sum, depth) => sum + depth, 0);
+  if (/^(patch_embed|mask_token)(\.|$)/.test(name)) return 0;
+  const [, stage, block] = /^layers\.(\d+)\.(?:blocks\.(\d+)|downsample)\./.exec(name) ?? [];
+  if (stage === undefined) return blocksBefore(depths.length) + 1;
+  return blocksBefore(Number(stage)) + (block === undefined ? 0 : Number(block) + 1);
 }
 
 export interface LayerDecayOptions {
