@@ -47,8 +47,10 @@ export function encoderTensors(tensors: ReadonlyMap<string, Tensor>): { own: Map
   const inside = (name: string) => (name.startsWith(prefix) ? name.slice(prefix.length) : "");
   // Swin's own code keeps a stage's merging at the end of the stage before it, and tables that follow from the sizes.
   const published = tensors.has(`${prefix}layers.0.downsample.norm.weight`);
+  // A classifier that pools before it normalises has its norm under another name.
+  const pooled = !tensors.has(`${prefix}norm.weight`);
   for (const [name, tensor] of tensors) {
-    const short = inside(name);
+    const short = pooled ? inside(name).replace(/^fc_norm\./, "norm.") : inside(name);
     if (
       /^(cls_token|pos_embed|patch_embed\.|rel_pos_bias\.|blocks\.|layers\.|norm\.)/.test(short) &&
       !/(relative_position_index|attn_mask)$/.test(short)
