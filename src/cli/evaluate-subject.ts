@@ -28,10 +28,19 @@ export interface Subject {
   plan: ViewPlan;
 }
 
-/** Loads the encoder and opens the images. `what` is what needs labels, as in `k-NN`. */
-export async function openSubject(flags: SubjectFlags, what: string): Promise<Subject> {
+/**
+ * Loads the encoder and opens the images.
+ *
+ * @param what what needs labels, as in `k-NN` @param options.pixels whether there may be pixels instead of an encoder; default true
+ */
+export async function openSubject(
+  flags: SubjectFlags,
+  what: string,
+  { pixels = true }: { pixels?: boolean } = {},
+): Promise<Subject> {
   const size = flags.size === undefined ? undefined : whole("--size", flags.size);
   const heads = flags.heads === undefined ? undefined : whole("--heads", flags.heads);
+  if (flags.weights === undefined && !pixels) throw new UsageError("give the encoder to start from with --weights PATH");
   if ((flags.weights === undefined) === !flags.pixels) {
     throw new UsageError("give what is to be measured: either --weights PATH, or --pixels for the images' own pixels");
   }
@@ -51,11 +60,11 @@ export async function openSubject(flags: SubjectFlags, what: string): Promise<Su
   return { name, weights, ...splits, data: { ...data, test }, plan: evaluationPlan({ data }) };
 }
 
-/** Whose encoder, on which images. */
-export function subjectOptions(command: Command): Command {
+/** Whose encoder, on which images. @param options.pixels whether the images' own pixels can be measured too; default true */
+export function subjectOptions(command: Command, { pixels = true }: { pixels?: boolean } = {}): Command {
+  command.option("-w, --weights <path>", "a run folder or a safetensors file (timm's names)");
+  if (pixels) command.option("--pixels", "no encoder: the images' own pixels, the baseline that an encoder has to beat");
   return command
-    .option("-w, --weights <path>", "a run folder or a safetensors file (timm's names)")
-    .option("--pixels", "no encoder: the images' own pixels, the baseline that an encoder has to beat")
     .option("-d, --data <spec>", "the labelled images, such as cifar10:DIR (default: those of the run)")
     .option("--test <spec>", "the images to classify (default: the test split of --data)")
     .option("--size <pixels>", "side of the images (default: the run's, else what the positions are made for)")

@@ -19,6 +19,17 @@ export {
   onlyReadout,
   pixelFeatures,
 } from "./features.js";
+export { type FinetuneOptions, type FinetuneResult, finetune } from "./finetune.js";
+export { Classifier, type EncoderChanges, exportClassifier, trainableEncoder } from "./finetune-model.js";
+export {
+  type FinetuneInput,
+  type FinetunePreset,
+  type FinetuneSettings,
+  finetunePlan,
+  finetunePresetNames,
+  finetunePresets,
+  finetuneSettings,
+} from "./finetune-settings.js";
 export * from "./knn.js";
 export {
   type FitLinearOptions,
@@ -37,10 +48,12 @@ export {
   linearPlan,
   linearPresets,
 } from "./linear-plan.js";
+export { drawMix, type Mix, type MixOptions, mixImages, softTargets } from "./mixup.js";
 export { type NearestOptions, type Neighbors, nearestNeighbors } from "./neighbors.js";
 export * from "./online.js";
 export { type MemberRates, type ProbeOptions, type ProbePlan, probeOptions } from "./probe-plan.js";
 export type { ProbeImages } from "./probe-source.js";
 export type { Accuracy, MemberResult, ProbeResult, TrainingProgress } from "./probe-train.js";
+export { RandomErasing } from "./random-erasing.js";
 export * from "./readout.js";
 export { type Confusion, confusionOf } from "./scores.js";
