@@ -89,7 +89,10 @@ function withoutConfusion({ confusion: _, ...rest }: FinetuneResult) {
 function tell(result: FinetuneResult, what: string, train: string, test: string): void {
   const { status, scores, exported, out, settings, images } = result;
   print(`fine-tuning of ${what}: ${images.test} images of ${test}, learnt from ${images.train} of ${train}`);
-  if (status !== "done") return print(`interrupted after ${result.step} steps: go on with --resume --out ${out}`);
+  if (status !== "done") {
+    print(`interrupted after ${result.step} steps: go on with --resume --out ${out}`);
+    return;
+  }
   const row = (name: string, top1: number, top5: number) => [name, percent(top1), percent(top5)];
   print(
     table([
