@@ -1,10 +1,11 @@
 // `tessera evaluate ...`: what an encoder is worth, by one of the usual evaluations.
 import type { Command } from "commander";
+import { registerCoco } from "./evaluate-coco.js";
 import { registerFinetune } from "./evaluate-finetune.js";
 import { registerKnn } from "./evaluate-knn.js";
 import { registerLinear } from "./evaluate-linear.js";
 
 export function registerEvaluate(program: Command, setExit: (code: number) => void): void {
   const evaluate = program.command("evaluate").description("measure an encoder");
-  for (const register of [registerKnn, registerLinear, registerFinetune]) register(evaluate, setExit);
+  for (const register of [registerKnn, registerLinear, registerFinetune, registerCoco]) register(evaluate, setExit);
 }

@@ -40,6 +40,12 @@ export async function readCoco(jsonPath: string, imageFolder: string, options: C
   return new CocoDataset({ name: `coco:${jsonPath}`, root: imageFolder, table, notes, decode: { minSide: 1, ...options } });
 }
 
+/** Only the annotations, to compare results with: the images are not looked for, and cannot be read. */
+export async function readCocoTruth(jsonPath: string): Promise<CocoDataset> {
+  const table = tableOf(await JsonFile.read(jsonPath, "annotations"));
+  return new CocoDataset({ name: `coco:${jsonPath}`, root: "", table, notes: noticed(table, 0, ""), decode: {} });
+}
+
 /** The images whose files are not there, by listing each folder once. */
 async function missingFiles(root: string, files: StringTable): Promise<number[]> {
   const listed = new Map<string, Set<string>>();

@@ -244,10 +244,11 @@ export function toRleJson({ size, counts }: Rle): { size: [number, number]; coun
   return { size: [size[0], size[1]], counts: packCounts(counts) };
 }
 
-/** A mask from JSON, checked: whole numbers, and runs that fill the size. */
-export function fromRleJson(json: RleJson): Rle {
+/** A mask from JSON (or one that is a mask already), checked: whole numbers, and runs that fill the size. */
+export function fromRleJson(json: RleJson | Rle): Rle {
   const size = checkedSize(json.size);
-  const counts = typeof json.counts === "string" ? unpackCounts(json.counts) : plainCounts(json.counts);
+  const given = json.counts;
+  const counts = typeof given === "string" ? unpackCounts(given) : given instanceof Uint32Array ? given : plainCounts(given);
   let sum = 0;
   for (const count of counts) sum += count;
   if (sum !== size[0] * size[1]) {
