@@ -37,9 +37,9 @@ const protocols: Readonly<Record<AttentivePreset, Protocol>> = {
   /** Ours: a short training in small batches, for thousands of images rather than a million, with learning rates around CAE's. */
   grid: {
     ...cae,
-    epochs: 30,
+    epochs: 20,
     batchSize: 256,
-    lr: [0.1, 0.4, 1.6, 6.4, 25.6],
+    lr: [0.1, 0.4, 1.6, 6.4],
     warmupEpochs: 0,
     finalLr: 0,
     report: "last",
