@@ -15,6 +15,7 @@ export * from "./position.js";
 export * from "./pyramid.js";
 export * from "./regressor.js";
 export * from "./segment-decoder.js";
+export * from "./segmentation/index.js";
 export * from "./swin.js";
 export type { Tokenizer } from "./tokenizer.js";
 export * from "./vit.js";

@@ -1,0 +1,39 @@
+// The loss of a segmenter: cross-entropy of every pixel that has a class, at the size of the labels.
+import type { Segmented } from "../../models/index.js";
+import { atLeastFloat32, crossEntropy, interpolate, type Tensor, tidy } from "../../torch/index.js";
+
+/** The label of pixels that have no class: they teach nothing and do not count. */
+export const IGNORE = 255;
+
+export interface SegmentationLossOptions {
+  /** Weight of the auxiliary head. Default 0.4. */
+  auxiliaryWeight?: number | undefined;
+  /**
+   * Over which pixels the mean is taken: `labelled` (default), those that have a class; `all`, the others too, with a loss of 0, as
+   * mmsegmentation did when the papers' numbers were made.
+   */
+  mean?: "labelled" | "all" | undefined;
+}
+
+/** Scores [B, K, h, w] against labels int64 [B, H, W]. An image without any labelled pixel has a loss of 0. */
+export function pixelLoss(logits: Tensor, labels: Tensor, mean: "labelled" | "all" = "labelled"): Tensor {
+  return tidy(() => {
+    const [, height = 0, width = 0] = labels.shape;
+    const scores = interpolate(atLeastFloat32(logits), { size: [height, width], mode: "bilinear" });
+    const sum = crossEntropy(scores, labels, { reduction: "sum", ignoreIndex: IGNORE });
+    const count = mean === "all" ? labels.numel : Math.max(1, labels.ne(IGNORE).sum().item());
+    return sum.div(count);
+  });
+}
+
+/** The loss that is trained, and its terms. @param labels int64 [B, H, W], 255 where a pixel has no class */
+export function segmentationLoss(
+  { logits, auxiliary }: Segmented,
+  labels: Tensor,
+  { auxiliaryWeight = 0.4, mean = "labelled" }: SegmentationLossOptions = {},
+): { loss: Tensor; terms: Record<string, Tensor> } {
+  const decode = pixelLoss(logits, labels, mean);
+  if (!auxiliary) return { loss: decode, terms: { decode } };
+  const beside = pixelLoss(auxiliary, labels, mean);
+  return { loss: decode.add(beside, { alpha: auxiliaryWeight }), terms: { decode, auxiliary: beside } };
+}
