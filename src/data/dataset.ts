@@ -12,6 +12,8 @@ export interface Dataset {
   readonly length: number;
   /** Class names by label; absent where there are no labels. */
   readonly classes?: readonly string[];
+  /** Names of the classes of pixels; where there are any, every image that is read has `labels`. */
+  readonly pixelClasses?: readonly string[];
   /** Mean and standard deviation of the training images, where they are known. */
   readonly normalization?: Normalization;
   /** The channels every image has, where all have the same number. */

@@ -69,7 +69,7 @@ function byCode(a: string, b: string): number {
  * All files with an image's name below `root`, relative to it, in order. Links are followed (each real folder once). What has an
  * image's name but is no file, such as a directory without images or a link to nothing, is listed too: reading it says what is wrong.
  */
-async function listImages(root: string): Promise<{ files: string[]; others: number }> {
+export async function listImages(root: string): Promise<{ files: string[]; others: number }> {
   const files: string[] = [];
   const visited = new Set<string>();
   let others = 0;

@@ -12,13 +12,24 @@ export type { FolderOptions } from "./folder.js";
 export { createLoader, Loader, type LoaderOptions, type Position, type RawBatch, type RawView } from "./loader.js";
 export { batchesPerEpoch, epochOrder } from "./order.js";
 export { type Pixels, toGrey } from "./pixels.js";
+export { outputsOf, type Plan, type PlanOutput } from "./plan.js";
 export { type RandAugmentOp, randAugmentOps } from "./rand-augment.js";
 export type { BadSample } from "./reader.js";
 export { type DatasetOpener, type OpenOptions, openDataset, parseSpec, registerDataset, restoreDataset } from "./registry.js";
 export { type Interpolation, resample, type Window } from "./resample.js";
 export { namedStream, Rng } from "./rng.js";
+export * from "./segmentation/index.js";
 export { subset } from "./subset.js";
-export { type Batch, denormalise, type PixelScale, type ToTensorsOptions, toTensors } from "./tensors.js";
+export {
+  type Batch,
+  denormalise,
+  type PixelBatch,
+  type PixelScale,
+  planesTensor,
+  type ToTensorsOptions,
+  toPixelTensors,
+  toTensors,
+} from "./tensors.js";
 export * from "./transforms.js";
 export { type Verification, type VerifyOptions, verifyDataset } from "./verify.js";
 export {

@@ -7,9 +7,9 @@ import { Crew } from "./crew.js";
 import type { Dataset } from "./dataset.js";
 import { DataError } from "./errors.js";
 import { batchesPerEpoch, epochOrder } from "./order.js";
+import { checkAnyPlan, outputsOf, type Plan } from "./plan.js";
 import { Producer } from "./produce.js";
 import { Slot } from "./slots.js";
-import { checkPlan, type ViewPlan } from "./views.js";
 import type { Fill, Full } from "./worker.js";
 
 /** A place in training: batch `batch` of epoch `epoch`, both from 0. */
@@ -20,7 +20,7 @@ export interface Position {
 
 export interface LoaderOptions {
   dataset: Dataset;
-  plan: ViewPlan;
+  plan: Plan;
   batchSize: number;
   /** Key of every random choice, 0 to 2^53 - 1. Default 0. */
   seed?: number;
@@ -73,7 +73,7 @@ function wholeNumber(name: string, value: number, least: number): number {
 }
 
 export class Loader {
-  readonly plan: ViewPlan;
+  readonly plan: Plan;
   readonly batchSize: number;
   readonly batchesPerEpoch: number;
   readonly #options: Required<Omit<LoaderOptions, "startAt">> & { startAt: Position };
@@ -108,7 +108,7 @@ export class Loader {
       minBadCount: wholeNumber("minBadCount", options.minBadCount ?? Math.min(10, dataset.length), 1),
       startAt: { epoch: wholeNumber("startAt.epoch", startAt.epoch, 0), batch: wholeNumber("startAt.batch", startAt.batch, 0) },
     };
-    checkPlan(plan);
+    checkAnyPlan(plan);
     this.plan = plan;
     this.batchSize = batchSize;
     this.batchesPerEpoch = batchesPerEpoch(dataset.length, batchSize, this.#options.dropLast);
@@ -262,9 +262,9 @@ export class Loader {
     const rows = samples.length;
     const memory = this.#slots[slot]!;
     const views: Record<string, RawView> = {};
-    for (const [v, view] of plan.views.entries()) {
-      const shape = [view.crops.length, rows, plan.channels, view.size[0], view.size[1]] as const;
-      views[view.name] = { shape, data: memory.views[v]!.subarray(0, shape[0] * shape[1] * shape[2] * shape[3] * shape[4]) };
+    for (const [v, { name, count, channels, size }] of outputsOf(plan).entries()) {
+      const shape = [count, rows, channels, size[0], size[1]] as const;
+      views[name] = { shape, data: memory.views[v]!.subarray(0, shape[0] * shape[1] * shape[2] * shape[3] * shape[4]) };
     }
     const index = memory.index.slice(0, rows);
     const labels = dataset.classes && Int32Array.from(index, (sample) => dataset.label(sample) ?? -1);

@@ -6,6 +6,8 @@ export interface Pixels {
   readonly height: number;
   readonly channels: 1 | 3;
   readonly data: Uint8Array;
+  /** The class of each pixel, row by row, 255 for none: where the dataset has `pixelClasses`. */
+  readonly labels?: Uint8Array;
 }
 
 // ITU-R 601 luma in 16-bit fixed point, the rounding of PIL's convert("L").

@@ -1,19 +1,18 @@
 // Fills rows of a batch: read the sample, replace it when it is bad, make its views. The same code runs in workers and, without
 // workers, in the main thread, so the bytes are the same.
-import { Augmenter } from "./augment.js";
 import type { Dataset } from "./dataset.js";
+import { type Maker, makerFor, type Plan } from "./plan.js";
 import { type BadSample, type Read, Reader } from "./reader.js";
 import type { Slot } from "./slots.js";
-import type { ViewPlan } from "./views.js";
 
 export class Producer {
   readonly #reader: Reader;
-  readonly #augmenter: Augmenter;
+  readonly #maker: Maker;
   readonly #slots: readonly Slot[];
 
-  constructor(dataset: Dataset, plan: ViewPlan, seed: number, slots: readonly Slot[], onBad: (bad: BadSample) => void) {
+  constructor(dataset: Dataset, plan: Plan, seed: number, slots: readonly Slot[], onBad: (bad: BadSample) => void) {
     this.#reader = new Reader(dataset, seed, onBad);
-    this.#augmenter = new Augmenter(plan, seed);
+    this.#maker = makerFor(plan, seed);
     this.#slots = slots;
   }
 
@@ -32,7 +31,7 @@ export class Producer {
       const nextRow = slot.takeRow();
       if (nextRow >= 0) reading = this.#reader.read(slot.index[nextRow]!, epoch);
       slot.index[row] = read.index;
-      this.#augmenter.run(read.image, epoch, sample, slot.views, row, rows);
+      this.#maker.run(read.image, epoch, sample, slot.views, row, rows);
       if (slot.rowDone()) finished = true;
       row = nextRow;
     }

@@ -8,9 +8,11 @@ import type { Dataset, DatasetSpec, Split } from "./dataset.js";
 import { DataError, messageOf } from "./errors.js";
 import { FolderDataset, type FolderOptions, openFolder } from "./folder.js";
 import { openFashionMnist } from "./idx.js";
+import { MaskFolderDataset, type MaskFolderPayload } from "./segmentation/mask-folder.js";
+import { type MaskOptions, openAde20k, openCityscapes, openMasks } from "./segmentation/open.js";
 import { SubsetDataset, subset } from "./subset.js";
 
-export interface OpenOptions extends FolderOptions {
+export interface OpenOptions extends FolderOptions, MaskOptions {
   /** Default "train"; a folder without splits is taken whole when none is asked for. */
   split?: Split;
   /** Take only so many samples, balanced over the classes. */
@@ -21,6 +23,15 @@ export interface OpenOptions extends FolderOptions {
 
 /** Opens a dataset; `argument` is what follows the colon in the spec string ("" if nothing does). */
 export type DatasetOpener = (argument: string, options: OpenOptions) => Dataset | Promise<Dataset>;
+
+/** The options of a kind among those that were given. */
+function only<Key extends keyof OpenOptions>(options: OpenOptions, keys: readonly Key[]): Pick<OpenOptions, Key> {
+  const given = keys.filter((key) => options[key] !== undefined);
+  return Object.fromEntries(given.map((key) => [key, options[key]])) as Pick<OpenOptions, Key>;
+}
+
+const decodeKeys = ["maxPixels", "minSide"] as const;
+const maskKeys = ["classes", "ignore", "reduceZeroLabel", "missing", ...decodeKeys] as const;
 
 const openers = new Map<string, DatasetOpener>([
   ["fashion-mnist", (folder, { split = "train" }) => openFashionMnist(folder, split)],
@@ -35,6 +46,12 @@ const openers = new Map<string, DatasetOpener>([
         ...(minSide !== undefined && { minSide }),
         ...(shrinkTo !== undefined && { shrinkTo }),
       }),
+  ],
+  ["segmentation", (folder, options) => openMasks(folder, options.split ?? "train", only(options, maskKeys))],
+  ["ade20k", (folder, options) => openAde20k(folder, options.split ?? "train", only(options, ["missing", ...decodeKeys]))],
+  [
+    "cityscapes",
+    (folder, options) => openCityscapes(folder, options.split ?? "train", only(options, ["missing", ...decodeKeys])),
   ],
   [
     "coco",
@@ -75,6 +92,16 @@ const optionReaders: Readonly<Record<string, (value: string) => OpenOptions>> = 
   maxPixels: (value) => ({ maxPixels: whole("maxPixels", value) }),
   minSide: (value) => ({ minSide: whole("minSide", value) }),
   shrinkTo: (value) => ({ shrinkTo: whole("shrinkTo", value) }),
+  classes: (value) => ({ classes: whole("classes", value) }),
+  ignore: (value) => ({ ignore: value.split(",").map((each) => whole("ignore", each)) }),
+  reduceZeroLabel: (value) => {
+    if (value !== "true" && value !== "false") throw new DataError(`reduceZeroLabel is "${value}"; expected true or false.`);
+    return { reduceZeroLabel: value === "true" };
+  },
+  missing: (value) => {
+    if (value !== "error" && value !== "skip") throw new DataError(`missing is "${value}"; expected error or skip.`);
+    return { missing: value };
+  },
 };
 
 function whole(name: string, value: string): number {
@@ -117,6 +144,7 @@ export async function restoreDataset(spec: DatasetSpec): Promise<Dataset> {
   if (kind === ArrayDataset.kind) return new ArrayDataset(payload as ArrayImages);
   if (kind === FolderDataset.kind) return new FolderDataset(payload as ConstructorParameters<typeof FolderDataset>[0]);
   if (kind === CocoDataset.kind) return new CocoDataset(payload as ConstructorParameters<typeof CocoDataset>[0]);
+  if (kind === MaskFolderDataset.kind) return new MaskFolderDataset(payload as MaskFolderPayload);
   if (kind === SubsetDataset.kind) {
     const { whole, indices } = payload as { whole: DatasetSpec; indices: Int32Array<SharedArrayBuffer> };
     return new SubsetDataset(await restoreDataset(whole), indices);

@@ -1,6 +1,6 @@
-// The ring of batches in shared memory. A slot holds one batch: its views, which sample is in which row, and two counters by which
+// The ring of batches in shared memory. A slot holds one batch: its outputs (views), which sample is in which row, and two counters by which
 // threads divide the rows among themselves without messages: a row belongs to whoever took its number off the count of those left.
-import { type ViewPlan, viewBytes } from "./views.js";
+import { outputBytes, outputsOf, type Plan } from "./plan.js";
 
 /** A slot's memory; can be posted to a thread. */
 export interface SlotData {
@@ -31,9 +31,9 @@ export class Slot {
     this.#counters = new Int32Array(data.counters);
   }
 
-  static allocate(plan: ViewPlan, batchSize: number): Slot {
+  static allocate(plan: Plan, batchSize: number): Slot {
     return new Slot({
-      views: plan.views.map((view) => new SharedArrayBuffer(viewBytes(plan, view) * batchSize)),
+      views: outputsOf(plan).map((output) => new SharedArrayBuffer(outputBytes(output) * batchSize)),
       index: new SharedArrayBuffer(batchSize * 4),
       counters: new SharedArrayBuffer(16),
     });

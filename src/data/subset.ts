@@ -12,6 +12,7 @@ export class SubsetDataset implements Dataset {
   readonly name: string;
   readonly length: number;
   readonly classes?: readonly string[];
+  readonly pixelClasses?: readonly string[];
   readonly normalization?: Normalization;
   readonly channels?: 1 | 3;
   readonly #whole: Dataset;
@@ -23,6 +24,7 @@ export class SubsetDataset implements Dataset {
     this.length = indices.length;
     this.name = `${whole.name}, ${indices.length} of ${whole.length}`;
     if (whole.classes) this.classes = whole.classes;
+    if (whole.pixelClasses) this.pixelClasses = whole.pixelClasses;
     if (whole.normalization) this.normalization = whole.normalization;
     if (whole.channels) this.channels = whole.channels;
   }

@@ -3,6 +3,7 @@
 import { type Device, fromTypedArray, op, type Tensor, tidy } from "../torch/index.js";
 import { DataError } from "./errors.js";
 import type { RawBatch, RawView } from "./loader.js";
+import type { Size } from "./transforms.js";
 import type { ViewPlan } from "./views.js";
 
 /** What normalisation needs of a view plan. */
@@ -49,14 +50,19 @@ export function scaleShift(images: Tensor, scale: readonly number[], shift: read
 function viewTensor(view: RawView, plan: PixelScale, device: Device): Tensor {
   return tidy(() => {
     const images = fromTypedArray(view.data, view.shape, { device }).to("float32");
-    const scale = plan.std.map((std) => 1 / (255 * std));
-    scaleShift(
-      images,
-      scale,
-      plan.std.map((std, c) => -plan.mean[c]! / std),
-    );
+    normalise(images, plan);
     return images;
   });
+}
+
+/** Bytes as float32 <- (byte / 255 - mean) / std, in place. */
+function normalise(images: Tensor, { mean, std }: PixelScale): void {
+  const scale = std.map((each) => 1 / (255 * each));
+  scaleShift(
+    images,
+    scale,
+    std.map((each, c) => -mean[c]! / each),
+  );
 }
 
 /**
@@ -80,6 +86,45 @@ export function toTensors(raw: RawBatch, plan: PixelScale, { device = "cpu" }: T
   } finally {
     raw.release();
   }
+}
+
+/** Images and the classes of their pixels: float32 [B, C, H, W], normalised, and int64 [B, H, W], 255 where a pixel has none. */
+export interface PixelBatch {
+  readonly images: Tensor;
+  readonly labels: Tensor;
+  readonly index: Int32Array;
+}
+
+/** A batch of a segmentation plan as tensors, in the caller's scope. The loader's slot is released. */
+export function toPixelTensors(raw: RawBatch, plan: PixelScale, { device = "cpu" }: ToTensorsOptions = {}): PixelBatch {
+  try {
+    checkScale(plan);
+    const { image, labels } = raw.views;
+    if (!image || !labels) throw new DataError("The batch has no image and labels; give the loader a segmentation plan.");
+    const [, batch, , height, width] = labels.shape;
+    return {
+      images: tidy(() => viewTensor(image, plan, device).select(0, 0)),
+      labels: tidy(() => fromTypedArray(labels.data, [batch, height, width], { device }).to("int64")),
+      index: raw.index,
+    };
+  } finally {
+    raw.release();
+  }
+}
+
+/** Planes [channels][height][width] of one image as a normalised tensor, float32 [1, C, H, W]. */
+export function planesTensor(
+  planes: Uint8Array,
+  size: Size,
+  plan: PixelScale,
+  { device = "cpu" }: ToTensorsOptions = {},
+): Tensor {
+  checkScale(plan);
+  return tidy(() => {
+    const images = fromTypedArray(planes, [1, plan.channels, size[0], size[1]], { device }).to("float32");
+    normalise(images, plan);
+    return images;
+  });
 }
 
 /** Normalised images [..., C, H, W] back to values from 0 to 1 (a reconstruction may lie outside; nothing is clamped). */

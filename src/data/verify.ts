@@ -1,7 +1,8 @@
 // Reads every sample of a dataset and lists those that cannot be used: `tessera data verify SPEC`.
 import type { Dataset } from "./dataset.js";
-import { BadSampleError, DataError, messageOf } from "./errors.js";
+import { DataError, messageOf } from "./errors.js";
 import type { BadSample } from "./reader.js";
+import { isBadSample } from "./segmentation/mask-folder.js";
 
 export interface VerifyOptions {
   /** Called now and then with the number of samples read, and once at the end. */
@@ -34,7 +35,7 @@ export async function verifyDataset(dataset: Dataset, options: VerifyOptions = {
         const image = dataset.read(index);
         if (image instanceof Promise) await image;
       } catch (error) {
-        if (!(error instanceof BadSampleError)) {
+        if (!isBadSample(error)) {
           throw new DataError(`${dataset.name} failed to read sample ${index}: ${messageOf(error)}`, { cause: error });
         }
         const entry = { index, path: dataset.path(index), reason: error.reason };

@@ -3,14 +3,14 @@
 import { workerData } from "node:worker_threads";
 import type { Close, FromAnyWorker, WorkerStart } from "./crew.js";
 import { messageOf } from "./errors.js";
+import type { Plan } from "./plan.js";
 import { Producer } from "./produce.js";
 import { restoreDataset } from "./registry.js";
 import { Slot, type SlotData } from "./slots.js";
-import type { ViewPlan } from "./views.js";
 
 /** What a worker is started with. */
 interface WorkerSetup extends WorkerStart {
-  readonly plan: ViewPlan;
+  readonly plan: Plan;
   readonly seed: number;
   readonly slots: readonly SlotData[];
 }
