@@ -2,6 +2,7 @@
 export * from "./backbone.js";
 export * from "./block.js";
 export * from "./checkpoint.js";
+export * from "./detection/index.js";
 export * from "./dino-head.js";
 export * from "./dvae.js";
 export * from "./dvae-weights.js";
