@@ -17,13 +17,13 @@ function isRandAugment(text: string, context: z.RefinementCtx): void {
 
 /** What decides a fine-tuning beside the encoder and the images. The defaults are the preset `small`. */
 export const finetuneSettings = z.strictObject({
-  epochs: z.int().positive().default(20),
+  epochs: z.int().positive().default(30),
   /** Images a step. */
-  batchSize: z.int().positive().default(128),
+  batchSize: z.int().positive().default(64),
   /** Images that go through the model at once, their gradients added up: less memory for a large batch. Null for the whole batch. */
   microBatch: z.int().positive().nullable().default(null),
   /** Learning rate of a batch of 256; that of the run is baseLr x batchSize / 256. */
-  baseLr: z.number().positive().default(1e-3),
+  baseLr: z.number().positive().default(4e-3),
   /** At the end of the cosine. */
   minLr: z.number().min(0).default(1e-6),
   /** Of linearly rising learning rate. */
@@ -40,7 +40,7 @@ export const finetuneSettings = z.strictObject({
   /** Largest global norm of the gradients; null for no limit. */
   clip: z.number().positive().nullable().default(null),
   /** Probability to drop a residual branch of the last block; falls linearly to 0 in the first. */
-  dropPath: share.default(0.1),
+  dropPath: share.default(0.05),
   /**
    * What is classified: the `class` token after the final norm, or the `mean` of the patches, normalised after it is taken. Swin always has the mean,
    * of what is normalised.
@@ -68,7 +68,7 @@ export const finetuneSettings = z.strictObject({
   /** Share of the image's area and ratio of its sides that are cropped. */
   crop: z
     .strictObject({
-      scale: range.default([0.6, 1]),
+      scale: range.default([0.8, 1]),
       ratio: range.default([3 / 4, 4 / 3]),
       interpolation: z.enum(["bilinear", "bicubic"]).default("bicubic"),
     })
@@ -184,5 +184,5 @@ export function finetunePlan({
   sets?: readonly string[];
 } = {}): FinetuneSettings {
   const given = { ...finetunePresets[preset], ...changes };
-  return resolveSettings(finetuneSettings, "the settings of fine-tuning", { preset: given, sets });
+  return resolveSettings(finetuneSettings, "the protocol of fine-tuning", { preset: given, sets });
 }
