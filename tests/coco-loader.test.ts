@@ -15,6 +15,7 @@ import {
   type RawDetectionBatch,
   readCoco,
 } from "../src/data/index.js";
+import { detectionPicture } from "../src/evaluate/index.js";
 import { memoryStats, tidy } from "../src/torch/index.js";
 
 let root = "";
@@ -295,6 +296,29 @@ describe("bad images", () => {
         /samples of .* cannot be used/,
       );
     }
+  });
+});
+
+describe("pictures", () => {
+  it("show the truth and what was found, of colour and of grey images", async () => {
+    for (const index of [0, 4, 7]) {
+      const [height, width] = data.size(index);
+      const found = { image_id: data.imageId(index), category_id: 3, bbox: [2, 3, 9, 9], score: 0.9 };
+      const segmentation = { size: [height, width], counts: [0, height * width] };
+      const others = [
+        { ...found, score: 0.2 },
+        { ...found, image_id: data.imageId(1) },
+      ];
+      const picture = await detectionPicture(data, index, [{ ...found, segmentation }, ...others]);
+      // Both images, three gaps of 6, enlarged by a whole factor.
+      const factor = Math.round(320 / Math.max(height, width));
+      expect(picture.width).toBe(2 * factor * width + 3 * 6);
+      const none = await detectionPicture(data, index, others);
+      expect([none.width, none.height]).toEqual([picture.width, picture.height]);
+      expect(none.data).not.toEqual(picture.data);
+    }
+    const wrong = { image_id: data.imageId(0), category_id: 4, bbox: [2, 3, 9, 9], score: 0.9 };
+    await expect(detectionPicture(data, 0, [wrong])).rejects.toThrow(/Result 0: its category_id is 4/);
   });
 });
 

@@ -1,4 +1,4 @@
-// The door of drawing: grids of images, masks, attention maps and charts, as RGB images and PNG files.
+// The door of drawing: grids of images, objects, masks, attention maps and charts, as RGB images and PNG files.
 export { type ChartOptions, lineChart, type Series } from "./chart.js";
 export { type Colormap, colorOf } from "./colormap.js";
 export { DrawError } from "./errors.js";
@@ -16,6 +16,7 @@ export {
   paste,
   type RgbImage,
 } from "./image.js";
+export { classColor, type DrawnObject, drawObjects } from "./objects.js";
 export {
   type HeatOptions,
   heatImage,

@@ -198,7 +198,7 @@ function mergeTwo(a: Rle, b: Rle, needed: 1 | 2): Rle {
 }
 
 /**
- * COCO's string of run lengths: from the third on (the fourth count), the difference to the count two before; each in groups of five bits from
+ * COCO's string of run lengths: from the fourth on, the difference to the count two before; each in groups of five bits from
  * the lowest, a sixth bit says that more follow, and 48 is added to make a letter of it.
  */
 export function packCounts(counts: Uint32Array): string {
@@ -219,7 +219,9 @@ export function packCounts(counts: Uint32Array): string {
 
 /** The run lengths in a string of `packCounts`. */
 export function unpackCounts(text: string): Uint32Array {
-  const counts: number[] = [];
+  // A count takes at least one letter.
+  const counts = new Uint32Array(text.length);
+  let length = 0;
   for (let at = 0; at < text.length; ) {
     let [value, shift, letter] = [0, 0, 0];
     do {
@@ -232,11 +234,11 @@ export function unpackCounts(text: string): Uint32Array {
       shift += 5;
     } while ((letter & 32) !== 0);
     if ((letter & 16) !== 0 && shift < 32) value |= -1 << shift;
-    if (counts.length > 2) value += counts[counts.length - 2]!;
-    if (value < 0) throw new DataError(`A packed mask is damaged: its run ${counts.length} would be ${value} pixels long.`);
-    counts.push(value);
+    if (length > 2) value += counts[length - 2]!;
+    if (value < 0) throw new DataError(`A packed mask is damaged: its run ${length} would be ${value} pixels long.`);
+    counts[length++] = value;
   }
-  return Uint32Array.from(counts);
+  return counts.slice(0, length);
 }
 
 /** The mask in COCO's compressed JSON form. */
@@ -250,7 +252,7 @@ export function fromRleJson(json: RleJson | Rle): Rle {
   const given = json.counts;
   const counts = typeof given === "string" ? unpackCounts(given) : given instanceof Uint32Array ? given : plainCounts(given);
   let sum = 0;
-  for (const count of counts) sum += count;
+  for (let i = 0; i < counts.length; i++) sum += counts[i]!;
   if (sum !== size[0] * size[1]) {
     throw new DataError(`The runs of a mask of ${size[0]} x ${size[1]} pixels add up to ${sum}; expected ${size[0] * size[1]}.`);
   }
@@ -261,7 +263,7 @@ function plainCounts(counts: readonly number[]): Uint32Array {
   if (!Array.isArray(counts)) throw new DataError("A mask's counts are neither a string nor a list of numbers.");
   const wrong = counts.findIndex((count) => !Number.isInteger(count) || count < 0 || count > 0xffffffff);
   if (wrong >= 0) throw new DataError(`Run ${wrong} of a mask is ${JSON.stringify(counts[wrong])}; expected a whole number.`);
-  return Uint32Array.from(counts);
+  return new Uint32Array(counts);
 }
 
 function checkedSize(size: readonly number[]): MaskSize {
