@@ -109,16 +109,20 @@ async function dataFor(
     }
     return resolveData({ train: spec, ...(test !== undefined && { test }) }, size);
   }
-  const { encoder, recipe, metadata } = weights;
+  const { encoder, recipe } = weights;
   const evalSize = size ?? recipe?.data.evalSize ?? sideOf(encoder.imageSize);
   if (spec === undefined) {
     if (!recipe) throw new UsageError("the weights belong to no run, so say on which images: --data SPEC");
     return { ...recipe.data, evalSize, ...(test !== undefined && { test, testSplit: undefined }) };
   }
   const channels = encoder.channels === 1 ? 1 : 3;
+  return resolveData({ train: spec, channels, ...normalizationOf(weights), ...(test !== undefined && { test }) }, evalSize);
+}
+
+/** How the images were normalised that the encoder was trained with, where its run or its file says it. */
+export function normalizationOf({ encoder, recipe, metadata }: Weights): { mean: number[]; std: number[] } | undefined {
   const made = recipe?.data ?? fromMetadata(metadata);
-  const normalization = made?.mean.length === channels ? { mean: made.mean, std: made.std } : {};
-  return resolveData({ train: spec, channels, ...normalization, ...(test !== undefined && { test }) }, evalSize);
+  return made?.mean.length === encoder.channels ? { mean: made.mean, std: made.std } : undefined;
 }
 
 /** An exported file says how its images were normalised. */

@@ -4,8 +4,10 @@ import { registerCoco } from "./evaluate-coco.js";
 import { registerFinetune } from "./evaluate-finetune.js";
 import { registerKnn } from "./evaluate-knn.js";
 import { registerLinear } from "./evaluate-linear.js";
+import { registerSegment } from "./evaluate-segment.js";
 
 export function registerEvaluate(program: Command, setExit: (code: number) => void): void {
   const evaluate = program.command("evaluate").description("measure an encoder");
-  for (const register of [registerKnn, registerLinear, registerFinetune, registerCoco]) register(evaluate, setExit);
+  for (const register of [registerKnn, registerLinear, registerFinetune, registerCoco, registerSegment])
+    register(evaluate, setExit);
 }

@@ -29,5 +29,6 @@ export {
 } from "./patches.js";
 export { type AttentionOptions, attentionGrid, type ReconstructionOptions, readable, reconstructionGrid } from "./pictures.js";
 export { encodePng, writePictures, writePng } from "./png.js";
+export { type LabelledImage, labelColor, labelledImage, type SegmentationGridOptions, segmentationGrid } from "./segmentation.js";
 export { type StripOptions, type StripPanel, type StripRow, stripChart } from "./strip.js";
 export { drawText, fitText, type TextOptions, textHeight, textWidth } from "./text.js";

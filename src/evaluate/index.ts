@@ -58,3 +58,4 @@ export type { Accuracy, MemberResult, ProbeResult, TrainingProgress } from "./pr
 export { RandomErasing } from "./random-erasing.js";
 export * from "./readout.js";
 export { type Confusion, confusionOf } from "./scores.js";
+export * from "./segmentation/index.js";

@@ -28,6 +28,7 @@ const prefixes = [
   "module.base_encoder.",
   "base_encoder.",
   "encoder.",
+  "backbone.encoder.",
   "module.backbone.",
   "module.",
   "model.",
