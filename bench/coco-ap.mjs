@@ -2,6 +2,12 @@
 //
 //   node bench/coco-ap.mjs [--images 5000] [--categories 80] [--objects 7] [--found 60]
 //   PYTHON=/path/to/python node bench/coco-ap.mjs      pycocotools on the same files; the numbers are compared
+//
+// 5,000 images, 34,887 objects, 300,000 results, seconds of one processor core (libtorch is not used; pycocotools 2.0.11, numpy):
+//
+//                reading   box AP   mask AP
+//   tessera          2.0      1.6       4.3
+//   pycocotools      2.4     35.6      42.0      the 24 numbers differ by at most 3.3e-16
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -2,9 +2,21 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import fc from "fast-check";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { CocoDataset, maskArea, openDataset, readCoco, restoreDataset, toRleJson, verifyDataset } from "../src/data/index.js";
+import {
+  CocoDataset,
+  DataError,
+  maskArea,
+  openDataset,
+  readCoco,
+  readCocoTruth,
+  restoreDataset,
+  toRleJson,
+  verifyDataset,
+} from "../src/data/index.js";
+import { tessera } from "./cli-harness.js";
 
 let root = "";
 beforeAll(async () => {
@@ -106,6 +118,13 @@ describe("COCO annotations", () => {
     expect(data.objects(1).map((o) => data.isUsable(o))).toEqual([true, false, false, false, true]);
   });
 
+  it("are verified by the command, which tells what is odd", async () => {
+    const path = file({ images, annotations: [object], categories });
+    const { code, stdout, stderr } = await tessera(["data", "verify", `coco:${path},${root}/images`]);
+    expect([code, stdout]).toEqual([0, `coco:${path}: 3 images, all good\n`]);
+    expect(stderr).toContain("note: 2 images have no objects\n");
+  });
+
   it("may miss images, but not all", async () => {
     const lost = [...images, { id: 11, file_name: "sub/lost.png", width: 8, height: 6 }];
     const data = await read({ images: lost, annotations: [object], categories });
@@ -191,6 +210,36 @@ describe("annotations that are wrong", () => {
     await refused({ images, annotations: [], categories: [{ id: 1 }] }, /categories\[0\] \(id 1\)\.name is missing/);
     await refused({ images, annotations: [7], categories }, /annotations\[0\] is 7; expected an object/);
   });
+
+  it("of whatever kind, are never taken for mistakes of ours", async () => {
+    const rle = { size: [6, 8], counts: ":3S1" };
+    const whole = { images, annotations: [object, { ...object, id: 2, segmentation: rle }], categories };
+    const places = [...placesIn(whole)];
+    const path = file({});
+    await fc.assert(
+      fc.asyncProperty(fc.constantFrom(...places), fc.jsonValue({ maxDepth: 2 }), async (place, value) => {
+        writeFileSync(path, JSON.stringify(replaced(whole, place, value)));
+        const read = await readCocoTruth(path).catch((error) => error);
+        if (read instanceof CocoDataset) for (let i = 0; i < read.length; i++) for (const o of read.objects(i)) read.mask(o);
+        else expect(read).toBeInstanceOf(DataError);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  /** The way to every value in some JSON. */
+  function* placesIn(value: unknown, way: string[] = []): Generator<string[]> {
+    yield way;
+    if (typeof value !== "object" || value === null) return;
+    for (const [key, each] of Object.entries(value)) yield* placesIn(each, [...way, key]);
+  }
+
+  function replaced(whole: unknown, [key, ...rest]: string[], value: unknown): unknown {
+    if (key === undefined) return value;
+    const copy = Array.isArray(whole) ? [...whole] : { ...(whole as object) };
+    (copy as Record<string, unknown>)[key] = replaced((whole as Record<string, unknown>)[key], rest, value);
+    return copy;
+  }
 
   it("such as sections that are not there", async () => {
     await refused({ images, categories }, /:1:1: there is no "annotations"; expected COCO's format/);
