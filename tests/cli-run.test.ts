@@ -1,5 +1,5 @@
 // The command line's real work, small: train, interrupt, resume, evaluate, show, demo.
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -102,6 +102,48 @@ describe("a run", slow, () => {
     });
     expect(probe.grid.map(({ baseLr }: { baseLr: number }) => baseLr)).toEqual([0.1, 1]);
     expect(linear.stderr).toContain("training: 96 of 288, epoch 1 of 3");
+    const report = ["classes.json", "classes.png", "confusion.png", "result.json"];
+    const look = join(out, "attentive");
+    const attentive = await tessera(
+      ["evaluate", "attentive", "-w", out, "--epochs", "2", "--batch", "16", "--attention-heads", "4", "-o", look, "--json"],
+      { env },
+    );
+    expect(attentive.code, attentive.stderr).toBe(0);
+    const tokens = JSON.parse(attentive.stdout);
+    expect(tokens).toMatchObject({
+      images: { train: 96, test: 32 },
+      classes: 10,
+      tokens: 5,
+      width: 32,
+      plan: { preset: "grid", heads: 4, epochs: 2, lr: [0.1, 0.4, 1.6, 6.4] },
+    });
+    expect(tokens.confusion).toBeUndefined();
+    expect(readdirSync(look).sort()).toEqual(report);
+    expect(JSON.parse(readFileSync(join(look, "result.json"), "utf8"))).toEqual(tokens);
+    expect(JSON.parse(readFileSync(join(look, "classes.json"), "utf8"))).toMatchObject({
+      title: expect.stringMatching(/^attentive probe of /),
+      images: 32,
+      accuracy: tokens.best.top1,
+    });
+    const refused = await tessera(["evaluate", "attentive", "-w", out, "--attention-heads", "5"], { env });
+    expect(refused).toMatchObject({
+      code: 1,
+      stderr: "tessera: The attentive probe has 5 heads; expected a number that divides the encoder's width, 32.\n",
+    });
+    const nearest = join(out, "nearest");
+    const written = await tessera(["evaluate", "knn", "-w", out, "--k", "1,5", "--readout", "class,mean", "-o", nearest], {
+      env,
+    });
+    expect(written.stderr).toContain(`written to ${nearest}: result.json, classes.json, confusion.png, classes.png\n`);
+    expect(readdirSync(nearest).sort()).toEqual(report);
+    const { readouts } = JSON.parse(readFileSync(join(nearest, "result.json"), "utf8"));
+    expect(readouts).toEqual(result.readouts);
+    const { title, accuracy } = JSON.parse(readFileSync(join(nearest, "classes.json"), "utf8"));
+    const [, readout, k] = /, (\w+), k (\d)$/.exec(title)!;
+    expect(accuracy).toBeCloseTo(readouts[readout!].top1[k!], 12);
+    const inFile = await tessera(["evaluate", "knn", "-w", out, "-o", join(nearest, "result.json")], { env });
+    expect(inFile.code).toBe(2);
+    expect(inFile.stderr).toMatch(/^tessera: --out is .*result\.json, which cannot be a folder: /);
     const pixels = await tessera(
       [
         "evaluate",

@@ -23,6 +23,7 @@ describe("help and version", slow, () => {
       ["pretrain", "--help"],
       ["evaluate", "knn", "--help"],
       ["evaluate", "linear", "--help"],
+      ["evaluate", "attentive", "--help"],
       ["data", "verify", "--help"],
     ]) {
       const help = await tessera(args);
@@ -64,6 +65,14 @@ describe("wrong usage", slow, () => {
       ["evaluate", "linear", "-w", "x", "--augment", "often"],
       /^tessera: --augment is "often"; expected a whole number, 1 or more\n$/,
     ],
+    [["evaluate", "attentive"], /^tessera: give the encoder with --weights PATH\n$/],
+    [["evaluate", "attentive", "-w", "x", "--pixels"], /unknown option '--pixels'/],
+    [["evaluate", "attentive", "-w", "x", "--optimizer", "lars"], /unknown option '--optimizer'/],
+    [
+      ["evaluate", "attentive", "-w", "x", "--attention-heads", "0"],
+      /--attention-heads is "0"; expected a whole number, 1 or more/,
+    ],
+    [["evaluate", "attentive", "-w", "x", "--preset", "dino"], /'dino' is invalid\. Allowed choices are grid, cae/],
     [["show"], /missing required argument 'run'/],
     [["doctor", "now"], /too many arguments/],
     [["pretrain"], /^tessera: give a recipe, as in: tessera pretrain /],

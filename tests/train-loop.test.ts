@@ -1,9 +1,9 @@
 // The loop as a whole: what it measures and writes, what changes nothing, what ends badly and is told.
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { type ProgressState, pretrain, type RecipeInput, resolveRecipe } from "../src/train/index.js";
-import { tessera } from "./cli-harness.js";
+import { tessera, writeImage } from "./cli-harness.js";
 import {
   differingTensors,
   filesOf,
@@ -87,6 +87,26 @@ describe("what a run writes", slow, () => {
     expect(states.at(-1)).toMatchObject({ totalSteps: 24, epoch: 1, epochs: 2, secondsLeft: 0 });
     expect(states[3]!.secondsLeft).toBeGreaterThan(0);
     expect(filesOf(out)).toContain(last(24));
+  });
+
+  it("says that there will be no k-NN where the images have no labels", async () => {
+    const [some, others] = ["some", "others"].map((name) => join(ground.folder, name)) as [string, string];
+    for (const folder of [some, others]) {
+      mkdirSync(folder);
+      await Promise.all([1, 2, 3, 4].map((i) => writeImage(join(folder, `${i}.jpg`), 50 * i)));
+    }
+    const recipe = tinyRecipe(ground.data, {
+      data: { train: `folder:${some}`, test: `folder:${others}` },
+      knn: { everyEpochs: 1, k: [1] },
+    });
+    const { lines, knn } = await run("unlabelled", {
+      ...recipe,
+      train: { ...recipe.train, batchSize: 2, epochs: 1, maxSteps: 1 },
+    });
+    expect(knn).toBeUndefined();
+    expect(lines.filter((line) => /k-NN/.test(line))).toEqual([
+      `warning: knn.everyEpochs is 1, but folder:${some} and folder:${others} have no labels; there will be no k-NN in this run`,
+    ]);
   });
 
   it("saves by the clock, or not when that is off", async () => {

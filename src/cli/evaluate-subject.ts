@@ -40,7 +40,7 @@ export async function openSubject(
 ): Promise<Subject> {
   const size = flags.size === undefined ? undefined : whole("--size", flags.size);
   const heads = flags.heads === undefined ? undefined : whole("--heads", flags.heads);
-  if (flags.weights === undefined && !pixels) throw new UsageError("give the encoder to start from with --weights PATH");
+  if (flags.weights === undefined && !pixels) throw new UsageError("give the encoder with --weights PATH");
   if ((flags.weights === undefined) === !flags.pixels) {
     throw new UsageError("give what is to be measured: either --weights PATH, or --pixels for the images' own pixels");
   }

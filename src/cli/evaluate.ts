@@ -1,5 +1,6 @@
 // `tessera evaluate ...`: what an encoder is worth, by one of the usual evaluations.
 import type { Command } from "commander";
+import { registerAttentive } from "./evaluate-attentive.js";
 import { registerCoco } from "./evaluate-coco.js";
 import { registerFinetune } from "./evaluate-finetune.js";
 import { registerKnn } from "./evaluate-knn.js";
@@ -8,6 +9,6 @@ import { registerSegment } from "./evaluate-segment.js";
 
 export function registerEvaluate(program: Command, setExit: (code: number) => void): void {
   const evaluate = program.command("evaluate").description("measure an encoder");
-  for (const register of [registerKnn, registerLinear, registerFinetune, registerCoco, registerSegment])
+  for (const register of [registerKnn, registerLinear, registerAttentive, registerFinetune, registerSegment, registerCoco])
     register(evaluate, setExit);
 }

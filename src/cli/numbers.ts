@@ -23,6 +23,10 @@ export function notNegative(option: string, text: string): number {
   return value;
 }
 
+/** What was given, read; undefined where nothing was. */
+export const given = <T>(value: string | undefined, read: (text: string) => T): T | undefined =>
+  value === undefined ? undefined : read(value);
+
 /** Several by commas. */
 export function listed(option: string, text: string, read: (option: string, text: string) => number): number[] {
   return text.split(",").map((each) => read(option, each));

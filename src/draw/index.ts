@@ -1,4 +1,6 @@
 // The door of drawing: grids of images, objects, masks, attention maps and charts, as RGB images and PNG files.
+// The door of drawing: grids of images, masks, attention maps and charts, as RGB images and PNG files.
+export { type Bar, type BarOptions, barChart } from "./bars.js";
 export { type ChartOptions, lineChart, type Series } from "./chart.js";
 export { type Colormap, colorOf } from "./colormap.js";
 export { DrawError } from "./errors.js";
@@ -16,6 +18,7 @@ export {
   paste,
   type RgbImage,
 } from "./image.js";
+export { type MatrixOptions, matrixPicture } from "./matrix.js";
 export { classColor, type DrawnObject, drawObjects } from "./objects.js";
 export {
   type HeatOptions,

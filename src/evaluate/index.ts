@@ -8,6 +8,7 @@ export {
   attentivePlan,
   attentivePresets,
 } from "./attentive-plan.js";
+export * from "./class-report.js";
 export * from "./detection/index.js";
 export * from "./errors.js";
 export {

@@ -9,6 +9,7 @@ function bruteForce(bank: number[][], bankLabels: number[], queries: number[][],
   const rows = bank.map(unit);
   let top1 = 0;
   let top5 = 0;
+  const confusion = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
   for (const [i, query] of queries.entries()) {
     const q = unit(query);
     const near = rows.map((row, j) => ({ similarity: row.reduce((sum, x, d) => sum + x * q[d]!, 0), j }));
@@ -19,10 +20,11 @@ function bruteForce(bank: number[][], bankLabels: number[], queries: number[][],
     const order = votes.map((vote, c) => ({ vote, c }));
     order.sort((a, b) => b.vote - a.vote || a.c - b.c);
     const place = order.findIndex(({ c }) => c === labels[i]);
+    confusion[labels[i]!]![order[0]!.c]!++;
     if (place === 0) top1++;
     if (place >= 0 && place < Math.min(5, k)) top5++;
   }
-  return { top1: top1 / queries.length, top5: top5 / queries.length };
+  return { top1: top1 / queries.length, top5: top5 / queries.length, confusion };
 }
 
 describe("knn", () => {
@@ -43,7 +45,7 @@ describe("knn", () => {
           const bankLabels = Array.from({ length: rows }, labelOf);
           const labels = Array.from({ length: count }, labelOf);
           const k = asked.map((each) => Math.min(each, rows));
-          const found = knn({ bank, bankLabels, queries, labels, classes, k, queryChunk: 7, bankChunk });
+          const found = knn({ bank, bankLabels, queries, labels, classes, k, queryChunk: 7, bankChunk, confusion: true });
           for (const each of k) {
             const expected = bruteForce(
               bank.tolist() as number[][],
@@ -55,6 +57,7 @@ describe("knn", () => {
             );
             expect(found.top1[each]).toBeCloseTo(expected.top1, 12);
             expect(found.top5[each]).toBeCloseTo(expected.top5, 12);
+            expect(found.confusion![each]).toEqual(expected.confusion);
           }
         }),
     );

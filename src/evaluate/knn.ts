@@ -3,7 +3,7 @@
 import { fromTypedArray, isTensor, noGrad, type Tensor, tidy, zeros } from "../torch/index.js";
 import { EvaluateError } from "./errors.js";
 import { checkFeatures, type NearestOptions, nearestNeighbors } from "./neighbors.js";
-import { placesOf } from "./scores.js";
+import { type Confusion, confusionOf, placesOf } from "./scores.js";
 
 /** The numbers of neighbours that DINO reports. */
 export const defaultK: readonly number[] = [10, 20, 100, 200];
@@ -22,6 +22,8 @@ export interface KnnOptions extends Pick<NearestOptions, "bank" | "queries" | "q
   k?: readonly number[];
   /** Votes weigh exp(similarity / temperature). Default 0.07. */
   temperature?: number;
+  /** Count which classes were taken for which. Default false. */
+  confusion?: boolean;
 }
 
 /** Shares of queries, from 0 to 1, by number of neighbours. */
@@ -33,6 +35,8 @@ export interface KnnResult {
    * places that are left, as they do in the published code: with few classes and a small k this flatters.
    */
   top5: Record<number, number>;
+  /** Where it was asked for: how many queries of each class (row) were taken for each (column). */
+  confusion?: Record<number, Confusion>;
 }
 
 /** Queries that are searched in one go: bounds the memory for their neighbours. */
@@ -72,12 +76,19 @@ function chooseK(asked: readonly number[] | undefined, rows: number): number[] {
   return [...new Set(asked)].sort((a, b) => a - b);
 }
 
-/** Adds the rights and wrongs of some queries to `right`: [ks, 2]. */
-function countRight(
-  neighbors: { classes: Tensor; weights: Tensor },
-  labels: Tensor,
-  { ks, classes, right }: { ks: readonly number[]; classes: number; right: number[][] },
-): void {
+/** What was said of the queries for each number of neighbours. */
+interface Tally {
+  readonly ks: readonly number[];
+  readonly classes: number;
+  /** Rights among the first and the first five: [ks, 2]. */
+  readonly right: number[][];
+  /** The class that each query was taken for, [ks, queries]; null where nobody asks. */
+  readonly predicted: readonly Int32Array[] | null;
+}
+
+/** Counts what is said of some queries, the first of which is number `at`. */
+function count(neighbors: { classes: Tensor; weights: Tensor }, labels: Tensor, at: number, tally: Tally): void {
+  const { ks, classes, right, predicted } = tally;
   const votes = zeros([labels.size(0), classes], { dtype: "float64", device: labels.device });
   let from = 0;
   for (const [i, k] of ks.entries()) {
@@ -87,6 +98,7 @@ function countRight(
       const places = placesOf(votes, labels);
       right[i]![0]! += places.lt(1).to("int64").sum().item();
       right[i]![1]! += places.lt(Math.min(5, k)).to("int64").sum().item();
+      if (predicted) predicted[i]!.set(votes.argmax(-1).to("int32").to("cpu").contiguous().data() as Int32Array, at);
     });
   }
 }
@@ -104,42 +116,53 @@ export function knn(options: KnnOptions): KnnResult {
     throw new EvaluateError(`classes is ${classes}; expected a whole number, 1 or more.`);
   if (!(temperature > 0)) throw new EvaluateError(`temperature is ${temperature}; expected a number above 0.`);
   const ks = chooseK(options.k, size.rows);
-  const right = ks.map(() => [0, 0]);
-  noGrad(() =>
+  const tally: Tally = {
+    ks,
+    classes,
+    right: ks.map(() => [0, 0]),
+    predicted: options.confusion ? ks.map(() => new Int32Array(size.queries)) : null,
+  };
+  const confusions = noGrad(() =>
     tidy(() => {
       const bankLabels = labelTensor("bankLabels", options.bankLabels, size.rows, classes, queries);
       const labels = labelTensor("labels", options.labels, size.queries, classes, queries);
       for (let from = 0; from < size.queries; from += SLAB) {
         const count = Math.min(SLAB, size.queries - from);
         const slab = { ...options, queries: queries.narrow(0, from, count), k: ks.at(-1)! };
-        tidy(() => vote(slab, bankLabels, labels.narrow(0, from, count), { ks, classes, temperature, right }));
+        tidy(() => vote(slab, bankLabels, labels.narrow(0, from, count), { at: from, temperature, tally }));
       }
+      const asked = labels.to("int32").to("cpu").contiguous().data() as Int32Array;
+      return tally.predicted?.map((said) => confusionOf(asked, said, classes));
     }),
   );
   const shares = (which: number): Record<number, number> =>
-    Object.fromEntries(ks.map((k, i) => [k, right[i]![which]! / size.queries]));
-  return { top1: shares(0), top5: shares(1) };
+    Object.fromEntries(ks.map((k, i) => [k, tally.right[i]![which]! / size.queries]));
+  return {
+    top1: shares(0),
+    top5: shares(1),
+    ...(confusions && { confusion: Object.fromEntries(ks.map((k, i) => [k, confusions[i]!])) }),
+  };
 }
 
 function vote(
   search: NearestOptions,
   bankLabels: Tensor,
   labels: Tensor,
-  how: { ks: readonly number[]; classes: number; temperature: number; right: number[][] },
+  { at, temperature, tally }: { at: number; temperature: number; tally: Tally },
 ): void {
   const { indices, similarities } = nearestNeighbors(search);
-  const rows = Math.max(1, Math.floor(VOTES / how.classes));
-  for (let from = 0; from < labels.size(0); from += rows) {
-    const count = Math.min(rows, labels.size(0) - from);
+  const most = Math.max(1, Math.floor(VOTES / tally.classes));
+  for (let from = 0; from < labels.size(0); from += most) {
+    const rows = Math.min(most, labels.size(0) - from);
     tidy(() => {
-      const near = similarities.narrow(0, from, count).to("float64");
+      const near = similarities.narrow(0, from, rows).to("float64");
       // Measured from the nearest: the same order of classes, and no overflow at a low temperature.
       const weights = near
         .sub(near.narrow(1, 0, 1))
-        .div(how.temperature)
+        .div(temperature)
         .exp();
-      const classes = bankLabels.indexSelect(0, indices.narrow(0, from, count).reshape([-1])).view([count, search.k]);
-      countRight({ classes, weights }, labels.narrow(0, from, count), how);
+      const classes = bankLabels.indexSelect(0, indices.narrow(0, from, rows).reshape([-1])).view([rows, search.k]);
+      count({ classes, weights }, labels.narrow(0, from, rows), at + from, tally);
     });
   }
 }

@@ -5,7 +5,7 @@ import { type ExtractOptions, extractFeatures, type FeatureFunction, type Featur
 import { type KnnOptions, type KnnResult, knn } from "./knn.js";
 import { sharedClasses } from "./labels.js";
 
-export interface KnnEvaluatorOptions extends Pick<KnnOptions, "k" | "temperature"> {
+export interface KnnEvaluatorOptions extends Pick<KnnOptions, "k" | "temperature" | "confusion"> {
   /** The bank: a labelled training split. */
   train: Dataset;
   /** The queries: a labelled test split with the same classes. */
@@ -62,7 +62,7 @@ export class KnnEvaluator {
 
   /** Features of both splits, then k-NN for every read-out. `onProgress` counts the images of both. */
   async run(fn: FeatureFunction, options: ExtractOptions = {}): Promise<KnnEvaluation> {
-    const { plan, k, temperature } = this.#options;
+    const { plan, k, temperature, confusion = false } = this.#options;
     const [bankSize, querySize] = this.#sizes;
     const total = bankSize + querySize;
     const start = performance.now();
@@ -81,6 +81,7 @@ export class KnnEvaluator {
             queries: features,
             labels: queries.labels!,
             classes: this.#classes,
+            confusion,
             ...(k && { k }),
             ...(temperature !== undefined && { temperature }),
           });

@@ -85,7 +85,7 @@ export async function trainLoop(options: LoopOptions): Promise<LoopResult> {
     log("warning", { text });
   };
 
-  const knn = await createOnlineKnn(recipe);
+  const knn = await createOnlineKnn(recipe, (text) => reporter.line(`warning: ${text}`));
   /** Whether the log, after a resume, already has the evaluation of this step. */
   const evaluated = (step: number) => before.some((line) => line.kind === "knn" && line.step === step);
   /** k-NN and pictures. They begin with a checkpoint, so that whoever has no patience for them loses nothing. */

@@ -13,19 +13,34 @@ export function evaluationPlan({ data }: Pick<Recipe, "data">): ViewPlan {
   return evalViews({ size: evalSize, channels, normalization: { mean, std }, ...(resize && { resize }) });
 }
 
-/** The labelled splits to compare: the training split as the bank, the test split as queries. Null where there is no test split. */
-export async function knnSplits({ data }: Pick<Recipe, "data">): Promise<{ train: Dataset; test: Dataset } | null> {
+/** Both splits of the data; null where there is no test split. */
+async function openSplits({ data }: Pick<Recipe, "data">): Promise<{ train: Dataset; test: Dataset } | null> {
   if (!data.test) return null;
   const train = await openDataset(data.train, data.trainSplit ? { split: data.trainSplit } : {});
   const test = await openDataset(data.test, data.testSplit ? { split: data.testSplit } : {});
-  return train.classes && test.classes ? { train, test } : null;
+  return { train, test };
 }
 
-/** The evaluator that a recipe asks for, or null when it asks for none or the data has no labels. */
-export async function createOnlineKnn(recipe: Recipe): Promise<KnnEvaluator | null> {
+const unlabelled = ({ train, test }: { train: Dataset; test: Dataset }) =>
+  [train, test].filter(({ classes }) => !classes).map(({ name }) => name);
+
+/** The labelled splits to compare: the training split as the bank, the test split as queries. Null where there are none. */
+export async function knnSplits(recipe: Pick<Recipe, "data">): Promise<{ train: Dataset; test: Dataset } | null> {
+  const splits = await openSplits(recipe);
+  return splits && unlabelled(splits).length === 0 ? splits : null;
+}
+
+/** The evaluator that a recipe asks for, or null when it asks for none. Data without labels have none either, which `warn` is told. */
+export async function createOnlineKnn(recipe: Recipe, warn: (text: string) => void): Promise<KnnEvaluator | null> {
   const { everyEpochs, k, bank, queries, temperature } = recipe.knn;
-  const splits = everyEpochs > 0 ? await knnSplits(recipe) : null;
+  const splits = everyEpochs > 0 ? await openSplits(recipe) : null;
   if (!splits) return null;
+  const without = [...new Set(unlabelled(splits))];
+  if (without.length > 0) {
+    const have = without.length > 1 ? "have" : "has";
+    warn(`knn.everyEpochs is ${everyEpochs}, but ${without.join(" and ")} ${have} no labels; there will be no k-NN in this run`);
+    return null;
+  }
   const { workers } = recipe.train;
   return new KnnEvaluator({
     ...splits,
