@@ -3,6 +3,7 @@ import { type Command, Option } from "commander";
 import type { FinetunePreset, FinetuneResult } from "../evaluate/index.js";
 import { UsageError } from "./errors.js";
 import { exitOf, type FitFlags, fitFolder, fitOptions, fitReporter } from "./evaluate-fit.js";
+import { writeReport } from "./evaluate-report.js";
 import { described, openSubject, type SubjectFlags, subjectOptions } from "./evaluate-subject.js";
 import { percent, whole } from "./numbers.js";
 import { print, printJson, table } from "./output.js";
@@ -32,7 +33,8 @@ export function registerFinetune(evaluate: Command, setExit: (code: number) => v
     .addHelpText(
       "after",
       `
-The folder gets settings.json, metrics.jsonl, checkpoints, confusion.json and, at the end, export/classifier.safetensors (timm's names).
+The folder gets settings.json, metrics.jsonl, checkpoints, confusion.json and, at the end, export/classifier.safetensors (timm's names),
+result.json, and classes.json, confusion.png and classes.png: how each class came out.
 
 Examples:
   $ tessera evaluate finetune --weights runs/mine
@@ -76,8 +78,14 @@ async function evaluateFinetune(flags: FinetuneFlags): Promise<number> {
     reporter: await fitReporter(flags),
     ...(workers !== undefined && { workers }),
   });
-  if (json) printJson({ ...about, preset: flags.preset ?? "small", fromScratch, bf16, ...withoutConfusion(result) });
-  else tell(result, fromScratch ? `${subject.name}, from fresh weights` : subject.name, train.name, test.name);
+  const told = { ...about, preset: flags.preset ?? "small", fromScratch, bf16, ...withoutConfusion(result) };
+  const what = fromScratch ? `${subject.name}, from fresh weights` : subject.name;
+  if (json) printJson(told);
+  else tell(result, what, train.name, test.name);
+  const { status, confusion, classes: names } = result;
+  if (status === "done" && confusion) {
+    await writeReport(result.out, { title: `fine-tuning of ${what}`, names, confusion, result: told }, flags.quiet ?? false);
+  }
   return exitOf(result);
 }
 

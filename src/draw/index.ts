@@ -1,5 +1,4 @@
 // The door of drawing: grids of images, objects, masks, attention maps and charts, as RGB images and PNG files.
-// The door of drawing: grids of images, masks, attention maps and charts, as RGB images and PNG files.
 export { type Bar, type BarOptions, barChart } from "./bars.js";
 export { type ChartOptions, lineChart, type Series } from "./chart.js";
 export { type Colormap, colorOf } from "./colormap.js";

@@ -6,7 +6,7 @@ import { EvaluateError } from "./errors.js";
 import type { Confusion } from "./scores.js";
 
 /** How one class came out. */
-export interface ClassScore {
+export interface ClassAccuracy {
   readonly name: string;
   /** Test images of the class. */
   readonly images: number;
@@ -27,7 +27,7 @@ export interface ClassReport {
   /** Mean over the classes that have images. */
   readonly meanAccuracy: number;
   /** In the order of the class numbers. */
-  readonly classes: readonly ClassScore[];
+  readonly classes: readonly ClassAccuracy[];
 }
 
 /**
@@ -44,7 +44,7 @@ export function classReport(names: readonly string[], confusion: Confusion): Cla
   }
   const takenAs = new Array<number>(names.length).fill(0);
   for (const row of confusion) for (const [c, count] of row.entries()) takenAs[c]! += count;
-  const classes = confusion.map((row, i): ClassScore => {
+  const classes = confusion.map((row, i): ClassAccuracy => {
     const images = row.reduce((sum, count) => sum + count, 0);
     const right = row[i]!;
     const others = row.flatMap((count, c) => (c !== i && count > 0 ? [{ name: names[c]!, images: count }] : []));
