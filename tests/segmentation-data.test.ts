@@ -218,3 +218,42 @@ describe("batches of images and masks", () => {
     expect((await openDataset(`segmentation:${root}`)).length).toBe(4);
   });
 });
+
+describe("coco-masks:ANNOTATIONS.json,DIR", () => {
+  it("paints objects over the background, the smaller in front; a box alone is of no class", async () => {
+    await writeColours(join(root, "a.png"), [6, 8], new Uint8Array(144));
+    const box = (x: number, y: number, w: number, h: number) => [[x, y, x + w, y, x + w, y + h, x, y + h]];
+    const object = (id: number, category_id: number, [x, y, w, h]: [number, number, number, number], segmentation: unknown) => ({
+      ...{ id, image_id: 7, category_id, bbox: [x, y, w, h], area: w * h, iscrowd: 0 },
+      ...(segmentation !== undefined && { segmentation }),
+    });
+    const file = join(root, "a.json");
+    writeFileSync(
+      file,
+      JSON.stringify({
+        images: [{ id: 7, file_name: "a.png", width: 8, height: 6 }],
+        categories: [{ id: 3, name: "cat" }, { id: 9, name: "dog" }], // biome-ignore format: categories
+        annotations: [
+          object(1, 9, [1, 1, 2, 2], box(1, 1, 2, 2)),
+          object(2, 3, [0, 0, 4, 4], box(0, 0, 4, 4)),
+          object(3, 3, [6, 4, 2, 2], undefined),
+        ],
+      }),
+    );
+    const dataset = await openDataset(`coco-masks:${file},${root}`);
+    expect(dataset).toMatchObject({ length: 1, pixelClasses: ["background", "cat", "dog"], name: `coco-masks:${file}` });
+    expect(dataset.classes).toBeUndefined();
+    const { labels } = await dataset.read(0);
+    const rows = Array.from({ length: 6 }, (_, y) =>
+      [...labels!.subarray(8 * y, 8 * y + 8)].map((each) => (each === 255 ? "x" : each)).join(""),
+    );
+    expect(rows).toEqual(["11110000", "12210000", "12210000", "11110000", "000000xx", "000000xx"]);
+    expect(await problem(`coco-masks:${file},${root}`, { split: "test" })).toContain('has no split "test"');
+    // A worker makes it again from what travels.
+    const plan = segmentationPlan({ size: 8, fit: { short: 6, long: null }, ratio: [1, 1], flip: 0 });
+    const loader = createLoader({ dataset, plan, batchSize: 1, workers: 1 });
+    const { value } = await loader.epoch(0).next();
+    expect([...value!.views.labels!.data.subarray(8, 16)]).toEqual([1, 2, 2, 1, 0, 0, 0, 0]);
+    await loader.close();
+  });
+});

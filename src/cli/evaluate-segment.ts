@@ -30,7 +30,10 @@ export function registerSegment(evaluate: Command, setExit: (code: number) => vo
       "-w, --weights <path>",
       "a run folder or a safetensors file (timm's names); or a trained segmenter, to measure it again",
     )
-    .option("-d, --data <spec>", "images with masks: segmentation:DIR, ade20k:DIR, cityscapes:DIR")
+    .option(
+      "-d, --data <spec>",
+      "images with masks: segmentation:DIR, ade20k:DIR, cityscapes:DIR, coco-masks:ANNOTATIONS.json,DIR",
+    )
     .option("--test <spec>", "the images to be judged by (default: the test split of --data)")
     .option("--heads <count>", "attention heads, where neither the file nor a run says it (default: width / 64)")
     .addOption(new Option("-p, --preset <name>", "whose protocol (default: small, ours)").choices(presets))

@@ -8,6 +8,7 @@ import type { Dataset, DatasetSpec, Split } from "./dataset.js";
 import { DataError, messageOf } from "./errors.js";
 import { FolderDataset, type FolderOptions, openFolder } from "./folder.js";
 import { openFashionMnist } from "./idx.js";
+import { CocoMasksDataset } from "./segmentation/coco-masks.js";
 import { MaskFolderDataset, type MaskFolderPayload } from "./segmentation/mask-folder.js";
 import { type MaskOptions, openAde20k, openCityscapes, openMasks } from "./segmentation/open.js";
 import { SubsetDataset, subset } from "./subset.js";
@@ -33,6 +34,12 @@ function only<Key extends keyof OpenOptions>(options: OpenOptions, keys: readonl
 const decodeKeys = ["maxPixels", "minSide"] as const;
 const maskKeys = ["classes", "ignore", "reduceZeroLabel", "missing", ...decodeKeys] as const;
 
+/** COCO's annotations are of one part; its name says which. */
+async function cocoPart(argument: string, options: OpenOptions): Promise<CocoDataset> {
+  if (options.split !== "test") return openCoco(argument, only(options, decodeKeys));
+  throw new DataError(`coco:${argument} has no split "test": name the annotations and images of the part that is meant.`);
+}
+
 const openers = new Map<string, DatasetOpener>([
   ["fashion-mnist", (folder, { split = "train" }) => openFashionMnist(folder, split)],
   ["cifar10", (folder, { split = "train" }) => openCifar(10, folder, split)],
@@ -53,15 +60,8 @@ const openers = new Map<string, DatasetOpener>([
     "cityscapes",
     (folder, options) => openCityscapes(folder, options.split ?? "train", only(options, ["missing", ...decodeKeys])),
   ],
-  [
-    "coco",
-    (argument, { split, maxPixels, minSide }) => {
-      if (split === "test") {
-        throw new DataError(`coco:${argument} has no split "test": name the annotations and images of the part that is meant.`);
-      }
-      return openCoco(argument, { ...(maxPixels !== undefined && { maxPixels }), ...(minSide !== undefined && { minSide }) });
-    },
-  ],
+  ["coco", (argument, options) => cocoPart(argument, options)],
+  ["coco-masks", async (argument, options) => new CocoMasksDataset(await cocoPart(argument, options))],
 ]);
 
 /**
@@ -144,6 +144,7 @@ export async function restoreDataset(spec: DatasetSpec): Promise<Dataset> {
   if (kind === ArrayDataset.kind) return new ArrayDataset(payload as ArrayImages);
   if (kind === FolderDataset.kind) return new FolderDataset(payload as ConstructorParameters<typeof FolderDataset>[0]);
   if (kind === CocoDataset.kind) return new CocoDataset(payload as ConstructorParameters<typeof CocoDataset>[0]);
+  if (kind === CocoMasksDataset.kind) return CocoMasksDataset.restore(payload);
   if (kind === MaskFolderDataset.kind) return new MaskFolderDataset(payload as MaskFolderPayload);
   if (kind === SubsetDataset.kind) {
     const { whole, indices } = payload as { whole: DatasetSpec; indices: Int32Array<SharedArrayBuffer> };

@@ -1,4 +1,5 @@
 // What src/data offers of images with a class for every pixel. Part of the folder's door.
+export { CocoMasksDataset } from "./coco-masks.js";
 export { type Distortion, distort, drawDistortion } from "./distort.js";
 export { decodeIndexPng, type IndexImage, IndexPngError } from "./index-png.js";
 export { classesOfText, type LabelMap, labelMap, mapLabels, type PixelClass } from "./label-map.js";
