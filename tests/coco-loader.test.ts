@@ -1,4 +1,5 @@
 // The detection loader: the same batches for any number of workers and after a resume; boxes and masks that fit what is shown.
+import { createHash } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -62,7 +63,19 @@ async function batches(options: Partial<DetectionLoaderOptions> & { plan: Detect
   return all;
 }
 
-const bytes = (all: readonly RawDetectionBatch[]) => all.map(({ epoch, batch, samples }) => ({ epoch, batch, samples }));
+/** Everything in batches, each array as its digest. */
+const bytes = (all: readonly RawDetectionBatch[]) =>
+  all.map(({ epoch, batch, samples }) => ({
+    epoch,
+    batch,
+    samples: samples.map((sample) =>
+      Object.entries(sample).map(([name, value]) => {
+        if (!ArrayBuffer.isView(value)) return [name, value];
+        const memory = Buffer.from(value.buffer as ArrayBuffer, value.byteOffset, value.byteLength);
+        return [name, createHash("sha256").update(memory).digest("hex")];
+      }),
+    ),
+  }));
 
 /** Left, top, right, bottom around the values above a threshold. */
 function around(values: Uint8Array, [height, width]: readonly [number, number], above: number): number[] {
