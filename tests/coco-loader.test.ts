@@ -113,6 +113,20 @@ describe("the detection loader", () => {
     expect(order(await batches({ plan: plain, shuffle: false }))).toEqual([100, 101, 102, 103, 104, 105, 106, 107, 108]);
   });
 
+  it("puts images of one shape into a batch when it shuffles", async () => {
+    const wide = ({ size: [h, w] }: DetectionSampleBytes) => w > h;
+    const mixed = (all: RawDetectionBatch[]) =>
+      all.filter(({ samples }) => new Set(samples.map(wide)).size > 1).map(({ batch }) => batch);
+    const all = await batches({ plan: plain, dropLast: false }, [0]);
+    expect(new Set(all.flatMap(({ samples }) => samples.map(({ index }) => index))).size).toBe(9);
+    // Five wide and four tall ones: each shape makes whole batches but for one image.
+    expect(mixed(all)).toEqual([]);
+    expect(mixed(await batches({ plan: plain, dropLast: false, shuffle: false }, [0]))).toEqual([0, 1, 2, 3]);
+    const three = await batches({ plan: plain, dropLast: false, batchSize: 3 }, [0, 1, 2]);
+    expect(three.map(({ samples }) => samples.length)).toEqual(Array(9).fill(3));
+    expect(mixed(three)).toEqual([2, 2, 2]);
+  });
+
   it("can leave an epoch early and read another, with workers", async () => {
     await using loader = createDetectionLoader({ dataset: data, batchSize: 2, plan: multi, workers: 2 });
     for await (const batch of loader.epoch(0)) if (batch.batch === 1) break;

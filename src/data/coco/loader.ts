@@ -8,6 +8,7 @@ import type { Position } from "../loader.js";
 import { batchesPerEpoch, epochOrder } from "../order.js";
 import type { CocoDataset } from "./dataset.js";
 import { Maker } from "./make.js";
+import { groupedByShape } from "./order.js";
 import type { DetectionPlan } from "./plan.js";
 import type { DetectionSampleBytes } from "./sample.js";
 import type { Made, Order } from "./worker.js";
@@ -24,6 +25,8 @@ export interface DetectionLoaderOptions {
   prefetch?: number;
   /** A new order every epoch. Default true. */
   shuffle?: boolean;
+  /** Batches of wide or of tall images, so that less is padding. Default: as `shuffle`. */
+  groupShapes?: boolean;
   /** Leave out an incomplete last batch. Default: as `shuffle`. */
   dropLast?: boolean;
   /** Another sample stands in for a bad one; else it is left out, and its batch is smaller. Default: as `shuffle`. */
@@ -75,6 +78,7 @@ export class DetectionLoader {
       dataset,
       batchSize: whole("batchSize", options.batchSize, 1),
       shuffle,
+      groupShapes: options.groupShapes ?? shuffle,
       dropLast: options.dropLast ?? shuffle,
       replace: options.replace ?? shuffle,
       seed: whole("seed", options.seed ?? 0, 0),
@@ -142,8 +146,12 @@ export class DetectionLoader {
   }
 
   #samplesOf({ epoch, batch }: Position): Uint32Array {
-    const { dataset, seed, shuffle, batchSize } = this.#options;
-    if (this.#order?.epoch !== epoch) this.#order = { epoch, samples: epochOrder(dataset.length, seed, epoch, shuffle) };
+    const { dataset, seed, shuffle, batchSize, groupShapes } = this.#options;
+    if (this.#order?.epoch !== epoch) {
+      const order = epochOrder(dataset.length, seed, epoch, shuffle);
+      const isWide = (sample: number): boolean => dataset.size(sample)[1] > dataset.size(sample)[0];
+      this.#order = { epoch, samples: groupShapes ? groupedByShape(order, batchSize, isWide) : order };
+    }
     return this.#order.samples.slice(batch * batchSize, (batch + 1) * batchSize);
   }
 
