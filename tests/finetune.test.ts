@@ -51,6 +51,14 @@ describe("tessera evaluate finetune", { timeout: 240_000 }, () => {
     expect(result.classes).toHaveLength(10);
     const { counts } = JSON.parse(readFileSync(join(folder, "whole", "confusion.json"), "utf8")) as { counts: number[][] };
     expect(counts.flat().reduce((a, b) => a + b)).toBe(40);
+    const report = (name: string) => readFileSync(join(folder, "whole", name));
+    expect(JSON.parse(report("result.json").toString())).toEqual(result);
+    expect(JSON.parse(report("classes.json").toString())).toMatchObject({
+      images: 40,
+      accuracy: result.scores.top1,
+      confusion: counts,
+    });
+    for (const name of ["confusion.png", "classes.png"]) expect(report(name).subarray(1, 4).toString()).toBe("PNG");
 
     const out = join(folder, "killed");
     for (const [life, death] of ["append:2", "write:40", "any:30"].entries()) {
@@ -124,7 +132,7 @@ describe("tessera evaluate finetune", { timeout: 240_000 }, () => {
     ]);
     const none = await tessera(["evaluate", "finetune", "-d", "fashion-mnist"]);
     expect(none).toMatchObject({ code: 2, stdout: "" });
-    expect(none.stderr).toContain("give the encoder to start from with --weights PATH");
+    expect(none.stderr).toContain("give the encoder with --weights PATH");
     const nowhere = await tessera(["evaluate", "finetune", "-w", weights, "--resume"]);
     expect(nowhere.stderr).toContain("--resume needs the folder of the training: --out DIR");
   });
