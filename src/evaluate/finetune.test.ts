@@ -7,7 +7,7 @@ import { collectGarbage } from "../../tests/garbage.js";
 import { ArrayDataset, evalViews, Rng, sharedBytes, sharedInts } from "../data/index.js";
 import { silentReporter } from "../fit/index.js";
 import { loadEncoder, SwinTransformer, VisionTransformer } from "../models/index.js";
-import { manualSeed, memoryStats, readSafetensors, tidy } from "../torch/index.js";
+import { autocast, manualSeed, memoryStats, readSafetensors, tidy } from "../torch/index.js";
 import { type FinetuneOptions, finetune } from "./finetune.js";
 import { Classifier, trainableEncoder } from "./finetune-model.js";
 import { type FinetuneInput, finetunePlan } from "./finetune-settings.js";
@@ -154,7 +154,7 @@ describe("fine-tuning", () => {
   });
 
   it("in parts of a batch has the whole batch's loss and gradients", async () => {
-    const measured = async (microBatch: number | null) => {
+    const measured = async (microBatch: number | null, bf16 = false) => {
       manualSeed(4);
       const settings = finetunePlan({ changes: { ...quick, mixup: 0.8, cutmix: 1, erase: 0.5, dropPath: 0, microBatch } });
       const model = new Classifier(trainableEncoder(encoder, { ...settings, imageSize: SIDE, scratch: false }), 3, settings);
@@ -170,7 +170,8 @@ describe("fine-tuning", () => {
       });
       const { value } = await task.batches(0, 3).next();
       const loss = tidy(() => {
-        const { loss } = task.step(value!, { step: 3, epoch: 0, totalSteps: 60 });
+        const forward = () => task.step(value!, { step: 3, epoch: 0, totalSteps: 60 });
+        const { loss } = bf16 ? autocast({}, forward) : forward();
         loss.backward();
         return loss.item();
       });
@@ -188,6 +189,14 @@ describe("fine-tuning", () => {
         expect(worst, `${name} in parts of ${microBatch}`).toBeLessThan(1e-5);
       }
     }
+    // Parts that go backward inside of autocast leave the gradients of float32, as far as bfloat16 goes.
+    const half = await measured(7, true);
+    expect(Math.abs(half.loss - whole.loss)).toBeLessThan(0.02);
+    const flat = ({ gradients }: typeof whole) => [...gradients.values()].flatMap((each) => each ?? []);
+    const [a, b] = [flat(whole), flat(half)];
+    const dot = (x: number[], y: number[]) => x.reduce((sum, each, i) => sum + each * y[i]!, 0);
+    expect(dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b))).toBeGreaterThan(0.99);
+    expect(Math.sqrt(dot(b, b) / dot(a, a))).toBeCloseTo(1, 1);
   });
 
   it("starts from fresh weights, freezes what it is told, takes a Swin and images of another size", async () => {
