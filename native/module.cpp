@@ -10,6 +10,8 @@
 
 namespace tessera {
 
+void exportProfile(napi_env env, napi_value exports);  // profile.cpp, which nothing else needs
+
 namespace {
 
 // The instruction set that libtorch's own kernels use ("AVX2", "AVX512"); its configuration text names it in every version.
@@ -107,6 +109,7 @@ NAPI_MODULE_INIT() {
         exportTensors(env, exports);
         exportOperators(env, exports);
         exportAutograd(env, exports);
+        exportProfile(env, exports);
     } catch (...) {
         throwCurrent(env, "loading the engine");
     }

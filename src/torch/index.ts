@@ -10,6 +10,7 @@ export * from "./generator.js";
 export type { AllocatorStats, MemoryStats, OpArgument, Schema, VersionInfo } from "./native.js";
 export { declaredOperators, hasOp, namedOp, op, optionalOp } from "./op.js";
 export { ops } from "./ops.js";
+export * from "./profile.js";
 export * from "./runtime.js";
 export * from "./safetensors.js";
 export * from "./scope.js";

@@ -84,6 +84,9 @@ interface Native {
   listOperators(all: boolean): string[];
   setTiming(on: boolean): void;
   callStats(): { calls: number; milliseconds: number };
+  profileStart(shapesOf: readonly string[]): void;
+  profileRegion(region: number): number;
+  profileStop(): { name: string; shapes: string; region: number; backward: boolean; calls: number; wall: number; cpu: number }[];
   backward(
     outputs: readonly Tensor[],
     gradients: readonly (Tensor | null)[] | null,

@@ -31,7 +31,8 @@ export class StepGuard {
 
   constructor(
     readonly method: Method,
-    readonly folder: RunFolder,
+    /** Null for steps that belong to no run: then nothing is kept. */
+    readonly folder: RunFolder | null,
     readonly precision: Precision,
   ) {
     this.#buffers = [...method.state()].filter(([, tensor]) => tensor.role !== "parameter");
@@ -51,12 +52,13 @@ export class StepGuard {
    * @param what such as `the loss term "restore" is NaN`
    */
   fail(what: string, step: { batch: Batch; at: Progress; before: Before }): never {
+    if (!this.folder) throw new NonFiniteError(`${what} at step ${step.at.step + 1}; nothing was updated.`);
     const last = listCheckpoints(this.folder.checkpoints).at(-1);
     const good = last ? `${last.path} is the last good checkpoint` : "there is no checkpoint yet";
     let kept: string;
     let cause: unknown;
     try {
-      kept = `${this.#write(step)} holds the batch and the weights to replay it`;
+      kept = `${this.#write(this.folder, step)} holds the batch and the weights to replay it`;
     } catch (error) {
       cause = error;
       kept = `what is needed to replay it could not be kept: ${(error as Error).message}`;
@@ -64,8 +66,8 @@ export class StepGuard {
     throw new NonFiniteError(`${what} at step ${step.at.step + 1}; nothing was updated and ${good}. ${kept}`, { cause });
   }
 
-  #write({ batch, at, before }: { batch: Batch; at: Progress; before: Before }): string {
-    const path = join(this.folder.captures, `step-${at.step + 1}.safetensors`);
+  #write(folder: RunFolder, { batch, at, before }: { batch: Batch; at: Progress; before: Before }): string {
+    const path = join(folder.captures, `step-${at.step + 1}.safetensors`);
     tidy(() => {
       const tensors = new Map([["rng.default", before.rng]]);
       tensors.set("index", fromTypedArray(batch.index));

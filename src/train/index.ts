@@ -28,6 +28,7 @@ export * from "./recipe.js";
 export { RunFolder } from "./run-folder.js";
 export { backboneConfigOf, createEncoder, createMethod, freshEncoder } from "./session.js";
 export { showRun } from "./show.js";
+export { createStepper, type Stepper } from "./stepper.js";
 export {
   type ArmInput,
   defineStudy,

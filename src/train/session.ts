@@ -57,7 +57,8 @@ export function backboneConfigOf({ model, data: { channels } }: Recipe): Backbon
   return { ...config, channels };
 }
 
-function createOptimizer(recipe: Recipe, method: Method, lr: number): Optimizer {
+/** A recipe's optimiser over what its method trains. */
+export function createOptimizer(recipe: Recipe, method: Method, lr: number): Optimizer {
   const { name, weightDecay, betas, eps, momentum, nesterov, trustCoefficient, decayRule } = recipe.optimizer;
   const groups = decayGroups(method.trainable, decayRule ?? method.decayRule);
   const decay = typeof weightDecay === "number" ? weightDecay : weightDecay.from;
