@@ -191,7 +191,7 @@ function report(r) {
       `${calls} calls`,
     ]);
     rows.push([
-      "between operators",
+      "JavaScript, bridge, autograd engine",
       `${(1000 * r.betweenOperators.cpu).toFixed(0)} ms`,
       percent(r.betweenOperators.cpu / r.recorded.cpu),
       "",
