@@ -1,14 +1,15 @@
 // Segmentation from start to end on small images of shapes: it learns, dies and goes on to the same bits, is measured again, refuses what does not
 // fit.
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Dataset, openDataset } from "../src/data/index.js";
 import { loadSegmenter, type SegmentInput, segment, segmentPlan, testSegmenter } from "../src/evaluate/index.js";
 import { loadEncoder, SwinTransformer, VisionTransformer } from "../src/models/index.js";
-import { manualSeed, readSafetensors, tidy, writeSafetensors } from "../src/torch/index.js";
+import { manualSeed, memoryStats, readSafetensors, tidy, writeSafetensors } from "../src/torch/index.js";
 import { tessera } from "./cli-harness.js";
+import { collectGarbage } from "./garbage.js";
 import { writeShapes } from "./segmentation-harness.js";
 
 let folder: string;
@@ -77,6 +78,11 @@ describe("segmentation", { timeout: 120_000 }, () => {
     const again = await testSegmenter({ saved, test, out: join(folder, "again") });
     expect(again.scores).toEqual(scores);
     expect(existsSync(join(folder, "again", "images", "segmentation.png"))).toBe(true);
+    collectGarbage();
+    const { handles } = memoryStats();
+    const twice = await testSegmenter({ saved: { ...saved, test: { ...saved.test, flip: true, scales: [0.5, 1] } }, test });
+    expect(twice.scores.classes.map(({ pixels }) => pixels)).toEqual(scores.classes.map(({ pixels }) => pixels));
+    expect(memoryStats().handles).toBe(handles);
     // Its encoder serves the other evaluations.
     expect(loadEncoder(result.exported!, { heads: 3 }).encoder).toMatchObject({ width: 24, depth: 2 });
   });
@@ -140,6 +146,14 @@ describe("segmentation", { timeout: 120_000 }, () => {
       "the segmenter was trained for 3 (ground, box, disc, ...)",
     );
     expect(() => loadSegmenter(file)).toThrow("is no trained segmenter");
+    // Every test image counts: one that cannot be used is not replaced by another.
+    const broken = join(folder, "broken");
+    await writeShapes(broken, { train: 1, val: 2 });
+    writeFileSync(join(broken, "images", "val", "1.png"), "no image");
+    const damaged = await openDataset(`segmentation:${broken}`, { split: "test" });
+    await expect(testSegmenter({ saved, test: damaged })).rejects.toThrow(
+      `${join(broken, "images", "val", "1.png")} cannot be measured: it is not an image in a known format`,
+    );
   });
 });
 

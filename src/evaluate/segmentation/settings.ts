@@ -151,6 +151,7 @@ const upernet = {
   layerDecay: 1,
   dropPath: 0.3,
   head: { kind: "upernet", channels: 512, dropout: 0.1, auxiliaryChannels: 256, auxiliaryWeight: 0.4 },
+  test: { mode: "whole" }, // upernet_swin.py: test_cfg
 } satisfies SegmentInput;
 
 /** CAE's UPerNet over ViT-B (arXiv 2202.03026 and its code). */
