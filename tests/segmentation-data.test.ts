@@ -88,6 +88,8 @@ describe("segmentation:DIR", () => {
       renameSync(join(root, "semantic", split), join(root, "semantic", `${split}2017`));
     }
     rmSync(join(root, "images"), { recursive: true });
+    // Where COCO has its JSON.
+    mkdirSync(join(root, "annotations"));
     expect((await openDataset(`segmentation:${root}`)).length).toBe(4);
     expect((await openDataset(`segmentation:${root}`, { split: "test" })).length).toBe(2);
   });

@@ -41,13 +41,19 @@ interface Pair {
 function pairOf(what: string, root: string, split: Split, images: readonly string[], masks: readonly string[]): Pair {
   if (!root) throw new DataError(`${what} needs a path: ${what}:DIR.`);
   if (!isFolder(root)) throw new DataError(`${what}:${root} is not a folder.`);
-  const maskFolder = masks.find((name) => isFolder(join(root, name)));
-  if (maskFolder === undefined) throw new DataError(`${what}:${root} has no masks: none of ${masks.join("/, ")}/ is in it.`);
-  const imageFolder = images.find((name) => isFolder(join(root, name)))!;
+  const maskFolders = masks.filter((name) => isFolder(join(root, name)));
+  const imageFolder = images.find((name) => isFolder(join(root, name)));
+  if (maskFolders.length === 0) throw new DataError(`${what}:${root} has no masks: none of ${masks.join("/, ")}/ is in it.`);
   if (imageFolder === undefined) throw new DataError(`${what}:${root} has no images: none of ${images.join("/, ")}/ is in it.`);
-  const [imageRoot, maskRoot] = [join(root, imageFolder), join(root, maskFolder)];
-  const part = splitNames[split].find((name) => isFolder(join(imageRoot, name)) && isFolder(join(maskRoot, name)));
-  if (part !== undefined) return { imageRoot: join(imageRoot, part), maskRoot: join(maskRoot, part), part };
+  const imageRoot = join(root, imageFolder);
+  // COCO's annotations/ has no masks; the folder that has the split is meant.
+  for (const maskFolder of maskFolders) {
+    const maskRoot = join(root, maskFolder);
+    const part = splitNames[split].find((name) => isFolder(join(imageRoot, name)) && isFolder(join(maskRoot, name)));
+    if (part !== undefined) return { imageRoot: join(imageRoot, part), maskRoot: join(maskRoot, part), part };
+  }
+  const [maskFolder] = maskFolders as [string];
+  const maskRoot = join(root, maskFolder);
   // Without splits the images are training images.
   const some = Object.values(splitNames).some((names) => names.some((name) => isFolder(join(maskRoot, name))));
   if (split === "test" || some || imageFolder === "") {
