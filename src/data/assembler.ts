@@ -37,25 +37,15 @@ const vectorLoad =
   (opcode: number) =>
   (address: Code, offset = 0): Code => [...address, 0xfd, ...unsigned(opcode), 0, ...unsigned(offset)];
 
-/** Eight bytes of a and b taken together from `low` on, then eight from `high` on. */
-function shuffle(a: Code, b: Code, low: number, high: number): Code {
-  const lanes = [low, high].flatMap((start) => Array.from({ length: 8 }, (_, i) => start + i));
-  return [...a, ...b, 0xfd, 0x0d, ...lanes];
-}
-
 export const i32 = {
   const: (value: number): Code => [0x41, ...signed(value)],
   add: binary(0x6a),
   sub: binary(0x6b),
   mul: binary(0x6c),
   shl: binary(0x74),
-  shr: binary(0x75),
   lt: binary(0x48),
   load: (address: Code, offset = 0): Code => [...address, 0x28, 0, ...unsigned(offset)],
   load8: (address: Code): Code => [...address, 0x2d, 0, 0],
-  store8: (address: Code, value: Code): Code => [...address, ...value, 0x3a, 0, 0],
-  /** `a` where the condition holds, else `b`. */
-  select: (a: Code, b: Code, condition: Code): Code => [...a, ...b, ...condition, 0x1b],
 };
 
 export const v128 = {
@@ -66,68 +56,99 @@ export const v128 = {
   loadSplat32: vectorLoad(0x09),
   /** Four bytes; the rest is zero. */
   loadZero32: vectorLoad(0x5c),
+  /** Eight bytes; the rest is zero. */
+  loadZero64: vectorLoad(0x5d),
   store: (address: Code, value: Code): Code => [...address, ...value, 0xfd, 0x0b, 0, 0],
   /** Stores the lower eight bytes. */
   store64: (address: Code, value: Code): Code => [...address, ...value, 0xfd, 0x5b, 0, 0, 0],
-  /** Stores the lowest four bytes. */
-  store32: (address: Code, value: Code): Code => [...address, ...value, 0xfd, 0x5a, 0, 0, 0],
+  /** Stores four bytes: lane 0 (the lowest), 1, 2 or 3. */
+  store32: (address: Code, value: Code, lane: number): Code => [...address, ...value, 0xfd, 0x5a, 0, 0, lane],
+  /** Sixteen bytes. */
+  const: (bytes: ArrayLike<number>): Code => [0xfd, 0x0c, ...Array.from(bytes)],
+  not: vector(0x4d),
   and: vector(0x4e),
-  or: vector(0x50),
+  xor: vector(0x51),
   /** Bits of `a` where the mask is set, of `b` elsewhere. */
   select: (a: Code, b: Code, mask: Code): Code => [...a, ...b, ...mask, 0xfd, 0x52],
-  /** The lower halves of a and b. */
-  joinLow: (a: Code, b: Code): Code => shuffle(a, b, 0, 16),
-  /** The upper half of a, in the lower half. */
-  upper: (a: Code): Code => shuffle(a, a, 8, 8),
-  /** Stores one byte lane. */
-  store8: (address: Code, value: Code, lane: number): Code => [...address, ...value, 0xfd, 0x58, 0, 0, lane],
 };
 
-export const i16x8 = {
-  fromBytesLow: vector(0x89),
-  narrow: vector(0x85),
-  narrowUnsigned: vector(0x86),
+/** Sixteen of the 32 bytes of a and b, by number. */
+function shuffle(a: Code, b: Code, bytes: readonly number[]): Code {
+  return [...a, ...b, 0xfd, 0x0d, ...bytes];
+}
+
+/** Bytes by number from `start` on: one of a, one of b, and so on, `size` bytes at a time. */
+function alternate(a: Code, b: Code, start: number, size: number): Code {
+  const each = Array.from({ length: 8 / size }, (_, i) => Array.from({ length: size }, (_, k) => start + i * size + k));
+  return shuffle(
+    a,
+    b,
+    each.flatMap((bytes) => [...bytes, ...bytes.map((byte) => byte + 16)]),
+  );
+}
+
+export const i8x16 = {
+  splat: vector(0x0f),
+  narrowUnsigned: vector(0x66),
+  /** Byte i of the result is byte `order[i]` of a, or 0 for an order of 128 or more. */
+  swizzle: (a: Code, order: ArrayLike<number>): Code => [...a, ...v128.const(order), 0xfd, 0x0e],
+  /** The lower eight bytes of a and b in turn. */
+  mixLow: (a: Code, b: Code): Code => alternate(a, b, 0, 1),
+  mixHigh: (a: Code, b: Code): Code => alternate(a, b, 8, 1),
 };
-export const i8x16 = { narrowUnsigned: vector(0x66) };
+export const i16x8 = {
+  /** The same number in all lanes. */
+  const: (value: number): Code => v128.const(new Uint8Array(Int16Array.from({ length: 8 }, () => value).buffer)),
+  /** Two numbers in turn. */
+  pairs: (even: number, odd: number): Code =>
+    v128.const(new Uint8Array(Int16Array.from({ length: 8 }, (_, i) => (i % 2 === 0 ? even : odd)).buffer)),
+  splat: vector(0x10),
+  fromBytesLow: vector(0x89),
+  fromBytesHigh: vector(0x8a),
+  narrow: vector(0x85),
+  abs: vector(0x80),
+  add: vector(0x8e),
+  sub: vector(0x91),
+  mul: vector(0x95),
+  min: vector(0x96),
+  max: vector(0x98),
+  eq: vector(0x2d),
+  /** The lower four lanes of a and b in turn. */
+  mixLow: (a: Code, b: Code): Code => alternate(a, b, 0, 2),
+  mixHigh: (a: Code, b: Code): Code => alternate(a, b, 8, 2),
+};
 export const i32x4 = {
+  const: (value: number): Code => v128.const(new Uint8Array(Int32Array.from({ length: 4 }, () => value).buffer)),
   splat: vector(0x11),
+  /** The lower four of eight unsigned 16-bit lanes. */
   low: vector(0xa9),
   high: vector(0xaa),
+  /** The lower four of eight signed 16-bit lanes. */
+  lowSigned: vector(0xa7),
+  highSigned: vector(0xa8),
   shr: vector(0xac),
   add: vector(0xae),
   sub: vector(0xb1),
-  mul: vector(0xb5),
-  fromFloat: vector(0xf8),
-  eq: vector(0x37),
-  min: vector(0xb6),
-  max: vector(0xb8),
-  /** Two doubles, cut to integers in the lower half. */
-  fromDouble: vector(0xfc),
+  /** Sums of the products of neighbouring signed 16-bit lanes. */
+  dot: vector(0xba),
+  /** Lanes 0 and 1 of a and b: a0, b0, a1, b1. */
+  mixLow: (a: Code, b: Code): Code => alternate(a, b, 0, 4),
+  /** The lower halves of a and b. */
+  joinLow: (a: Code, b: Code): Code => alternate(a, b, 0, 8),
+  joinHigh: (a: Code, b: Code): Code => alternate(a, b, 8, 8),
 };
 export const f32x4 = {
+  const: (value: number): Code => v128.const(new Uint8Array(Float32Array.from({ length: 4 }, () => value).buffer)),
   splat: vector(0x13),
+  floor: vector(0x68),
+  trunc: vector(0x69),
   add: vector(0xe4),
-  mul: vector(0xe6),
   sub: vector(0xe5),
+  mul: vector(0xe6),
   div: vector(0xe7),
+  /** All ones where a < b. */
+  lt: vector(0x43),
   fromInt: vector(0xfa),
-  /** Two doubles, rounded to floats in the lower half. */
-  fromDouble: vector(0x5e),
-};
-export const f64x2 = {
-  /** The same number in both lanes. */
-  const: (value: number): Code => [0x44, ...new Uint8Array(Float64Array.of(value).buffer), 0xfd, 0x14],
-  add: vector(0xf0),
-  sub: vector(0xf1),
-  mul: vector(0xf2),
-  div: vector(0xf3),
-  floor: vector(0x75),
-  /** All ones where a >= b. */
-  ge: vector(0x4c),
-  /** The two lower floats. */
-  fromFloat: vector(0x5f),
-  /** The two lower integers. */
-  fromInt: vector(0xfe),
 };
 
 type Type = "i32" | "f32" | "v128";

@@ -1,11 +1,13 @@
 // Carries out a ViewPlan on one image: for each crop, find the window (crop, resize and flip in one resampling step), then the pixel
 // operations in place. Random choices come from streams keyed by (seed, epoch, sample, crop, step).
 import { gaussianBlur } from "./blur.js";
+import { type Canvas, copyOut, createCanvas, drawOn } from "./canvas.js";
 import { brightness, contrast, greyscale, hue, saturation, solarise } from "./color.js";
 import { DataError } from "./errors.js";
+import { memoryFrom } from "./kernels.js";
 import { type Pixels, toGrey } from "./pixels.js";
 import { randAugmentCrop } from "./rand-augment.js";
-import { resample, type Window } from "./resample.js";
+import { placeSource, resampleOn, type Source, type Window } from "./resample.js";
 import { namedStream, Rng } from "./rng.js";
 import type { ColorJitter, RandomResizedCrop, Range, Size, Transform } from "./transforms.js";
 import { checkPlan, type ViewPlan } from "./views.js";
@@ -94,18 +96,24 @@ function pickBox(transform: RandomResizedCrop, width: number, height: number, rn
 const jitterOrder = new Uint8Array(4);
 
 /** torchvision's ColorJitter: the four changes in random order, each with a factor of its own. */
-function jitter(transform: ColorJitter, rng: Rng, data: Uint8Array, at: number, plane: number, channels: number): void {
+function jitter(transform: ColorJitter, rng: Rng, canvas: Canvas): void {
   for (let i = 0; i < 4; i++) jitterOrder[i] = i;
   rng.shuffle(jitterOrder);
   const [b, c, s, h] = [transform.brightness, transform.contrast, transform.saturation, transform.hue].map((range) =>
     rng.uniform(range[0], range[1]),
   ) as [number, number, number, number];
   for (const change of jitterOrder) {
-    if (change === 0 && b !== 1) brightness(data, at, plane, channels, b);
-    else if (change === 1 && c !== 1) contrast(data, at, plane, channels, c);
-    else if (change === 2 && s !== 1) saturation(data, at, plane, channels, s);
-    else if (change === 3 && h !== 0) hue(data, at, plane, channels, h);
+    if (change === 0 && b !== 1) brightness(canvas, b);
+    else if (change === 1 && c !== 1) contrast(canvas, c);
+    else if (change === 2 && s !== 1) saturation(canvas, s);
+    else if (change === 3 && h !== 0) hue(canvas, h);
   }
+}
+
+/** A grey picture in all three channels. */
+function repeatFirst({ address, step, plane, end }: Canvas): void {
+  const { bytes } = memoryFrom(end, 0);
+  for (let c = 1; c < 3; c++) bytes.copyWithin(address + c * step, address, address + plane);
 }
 
 /** A transform and the stream its draws come from. */
@@ -155,36 +163,47 @@ export class Augmenter {
     const { channels, views } = this.#plan;
     const source = channels === 1 ? toGrey(image) : image;
     const rngFor = (step: Step): Rng => this.#rng.at(epoch, sample, step.stream);
+    const placed = placeSource(source);
     for (let v = 0; v < views.length; v++) {
       const { size } = views[v]!;
       const [height, width] = size;
-      const plane = height * width;
       const crops = this.#crops[v]!;
-      const out = outs[v]!;
+      const canvas = createCanvas(channels, height, width, placed.end);
       for (let c = 0; c < crops.length; c++) {
-        const crop = crops[c]!;
-        const at = (c * rows + row) * channels * plane;
-        resample(source, windowFor(crop.geometry, source, size, rngFor), height, width, out, at);
-        if (source.channels < channels) {
-          out.copyWithin(at + plane, at, at + plane);
-          out.copyWithin(at + 2 * plane, at, at + plane);
-        }
-        for (const step of crop.colour) {
-          const { transform } = step;
-          const rng = rngFor(step);
-          if (transform.op === "randAugment") {
-            randAugmentCrop(transform, rng, { data: out, at, height, width, channels });
-            continue;
-          }
-          if (!("p" in transform) || !rng.chance(transform.p)) continue;
-          if (transform.op === "colorJitter") jitter(transform, rng, out, at, plane, channels);
-          else if (transform.op === "grayscale") greyscale(out, at, plane, channels);
-          else if (transform.op === "solarize") solarise(out, at, plane, channels, transform.threshold);
-          else if (transform.op === "gaussianBlur") {
-            gaussianBlur(out, at, height, width, channels, rng.uniform(transform.sigma[0], transform.sigma[1]));
-          }
-        }
+        const at = (c * rows + row) * channels * height * width;
+        this.#make(crops[c]!, placed, size, canvas, outs[v]!, at, rngFor);
       }
     }
+  }
+
+  /** One crop, at its place in the batch. */
+  #make(
+    { geometry, colour }: Crop,
+    source: Source,
+    size: Size,
+    canvas: Canvas,
+    out: Uint8Array,
+    at: number,
+    rngFor: (step: Step) => Rng,
+  ): void {
+    resampleOn(source, windowFor(geometry, source.image, size, rngFor), canvas);
+    if (source.image.channels < canvas.channels) repeatFirst(canvas);
+    for (const step of colour) {
+      const { transform } = step;
+      const rng = rngFor(step);
+      if (transform.op === "randAugment") {
+        const { height, width, channels } = canvas;
+        copyOut(canvas, out, at);
+        randAugmentCrop(transform, rng, { data: out, at, height, width, channels });
+        drawOn(canvas, out, at);
+        continue;
+      }
+      if (!("p" in transform) || !rng.chance(transform.p)) continue;
+      if (transform.op === "colorJitter") jitter(transform, rng, canvas);
+      else if (transform.op === "grayscale") greyscale(canvas);
+      else if (transform.op === "solarize") solarise(canvas, transform.threshold);
+      else if (transform.op === "gaussianBlur") gaussianBlur(canvas, rng.uniform(transform.sigma[0], transform.sigma[1]));
+    }
+    copyOut(canvas, out, at);
   }
 }

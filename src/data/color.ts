@@ -1,67 +1,57 @@
-// Pixel operations on planar 8-bit crops, in place, with the arithmetic of PIL's ImageEnhance, ImageOps and HSV conversion, which
-// is what torchvision runs on images that come from files. `plane` is the number of pixels; three channels lie one after another.
-import { kernels, region, scratch } from "./kernels.js";
+// Pixel operations on a canvas, in place, with the arithmetic of PIL's ImageEnhance, ImageOps and HSV conversion, which is what
+// torchvision runs on images that come from files.
+import type { Canvas } from "./canvas.js";
+import { kernels, memoryFrom } from "./kernels.js";
 import { luma } from "./pixels.js";
 
-/** PIL's Image.blend with one value: float32, cut (not rounded) to 8 bits. */
-function blend(data: Uint8Array, at: number, length: number, value: number, factor: number): void {
-  const { bytes } = scratch(region(length));
-  bytes.set(data.subarray(at, at + length));
-  kernels.blendWithValue(0, length, value, factor);
-  data.set(bytes.subarray(0, length), at);
-}
+/** From here on every difference of at least one level ends at black or white; the kernels' rounding needs values below 2^22. */
+const LARGEST_FACTOR = 4096;
 
 /** Blends with black. */
-export function brightness(data: Uint8Array, at: number, plane: number, channels: number, factor: number): void {
-  blend(data, at, plane * channels, 0, factor);
+export function brightness({ address, channels, step }: Canvas, factor: number): void {
+  kernels.blendWithValue(address, channels * step, 0, Math.min(factor, LARGEST_FACTOR));
 }
 
 /** Blends with the mean of the grey image, rounded. */
-export function contrast(data: Uint8Array, at: number, plane: number, channels: number, factor: number): void {
+export function contrast(canvas: Canvas, factor: number): void {
+  const { address, channels, step, plane } = canvas;
+  const mean = Math.floor(lumaSum(canvas) / plane + 0.5);
+  kernels.blendWithValue(address, channels * step, mean, Math.min(factor, LARGEST_FACTOR));
+}
+
+function lumaSum({ address, channels, step, plane, end }: Canvas): number {
+  const { bytes, ints } = memoryFrom(end, 16);
   let sum = 0;
   if (channels === 1) {
-    for (let i = at; i < at + plane; i++) sum += data[i]!;
-  } else {
-    for (let i = at; i < at + plane; i++) sum += luma(data[i]!, data[i + plane]!, data[i + 2 * plane]!);
+    for (let i = address; i < address + plane; i++) sum += bytes[i]!;
+    return sum;
   }
-  const mean = Math.floor(sum / plane + 0.5);
-  blend(data, at, plane * channels, mean, factor);
+  const most = plane & ~7;
+  kernels.sumLuma(address, address + step, address + 2 * step, most, end);
+  for (let lane = 0; lane < 4; lane++) sum += ints[(end >> 2) + lane]!;
+  for (let i = address + most; i < address + plane; i++) sum += luma(bytes[i]!, bytes[i + step]!, bytes[i + 2 * step]!);
+  return sum;
 }
 
 /** Blends each pixel with its grey value; nothing to do for grey images. */
-export function saturation(data: Uint8Array, at: number, plane: number, channels: number, factor: number): void {
+export function saturation({ address, channels, step, plane }: Canvas, factor: number): void {
   if (channels === 1) return;
-  inPlanes(data, at, plane, (step) => kernels.blendWithLuma(0, step, 2 * step, plane, factor));
+  kernels.blendWithLuma(address, address + step, address + 2 * step, plane, Math.min(factor, LARGEST_FACTOR));
 }
 
 /** Turns the hue by `factor` of a full turn (-0.5..0.5), in PIL's 8-bit HSV; nothing to do for grey images. */
-export function hue(data: Uint8Array, at: number, plane: number, channels: number, factor: number): void {
+export function hue({ address, channels, step, plane }: Canvas, factor: number): void {
   if (channels === 1) return;
-  inPlanes(data, at, plane, (step) => kernels.turnHue(0, step, 2 * step, plane, Math.trunc(factor * 255) & 255));
-}
-
-/** Runs a kernel on three planes, `step` bytes apart in the kernels' memory. */
-function inPlanes(data: Uint8Array, at: number, plane: number, run: (step: number) => void): void {
-  const step = region(plane);
-  const { bytes } = scratch(3 * step);
-  for (let c = 0; c < 3; c++) bytes.set(data.subarray(at + c * plane, at + (c + 1) * plane), c * step);
-  run(step);
-  for (let c = 0; c < 3; c++) data.set(bytes.subarray(c * step, c * step + plane), at + c * plane);
+  kernels.turnHue(address, address + step, address + 2 * step, plane, Math.trunc(factor * 255) & 255);
 }
 
 /** All three channels become the grey value. */
-export function greyscale(data: Uint8Array, at: number, plane: number, channels: number): void {
+export function greyscale({ address, channels, step, plane }: Canvas): void {
   if (channels === 1) return;
-  for (let i = at; i < at + plane; i++) {
-    const grey = luma(data[i]!, data[i + plane]!, data[i + 2 * plane]!);
-    data[i] = grey;
-    data[i + plane] = grey;
-    data[i + 2 * plane] = grey;
-  }
+  kernels.toLuma(address, address + step, address + 2 * step, plane);
 }
 
 /** Values from `threshold` up are inverted. */
-export function solarise(data: Uint8Array, at: number, plane: number, channels: number, threshold: number): void {
-  const end = at + plane * channels;
-  for (let i = at; i < end; i++) if (data[i]! >= threshold) data[i] = 255 - data[i]!;
+export function solarise({ address, channels, step }: Canvas, threshold: number): void {
+  kernels.solarize(address, channels * step, threshold);
 }

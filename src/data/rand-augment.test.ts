@@ -91,7 +91,7 @@ describe("the operations", () => {
         const rng = new Rng(seed);
         const data = Uint8Array.from({ length: 7 * 9 }, () => rng.intBelow(256));
         const before = data.slice();
-        const crop = { data, at: 0, height: 7, width: 9, channels: 1 };
+        const crop = { data, at: 0, height: 7, width: 9, channels: 1 as const };
         applyRandAugmentOp(op as RandAugmentOp, 0, crop, { interpolation: "bicubic", fill: [0] });
         expect(data).toEqual(before);
       }),

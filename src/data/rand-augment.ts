@@ -1,6 +1,7 @@
 // RandAugment (Cubuk et al., 2020) as timm has it and DeiT, MAE, BEiT and CAE use it: operations drawn with replacement, each carried out with
 // probability p, at a strength drawn about a common one. The operations are PIL's.
 import { type AffineMatrix, affine, rotation } from "./affine.js";
+import { type Canvas, onCanvas } from "./canvas.js";
 import { brightness, contrast, saturation, solarise } from "./color.js";
 import { autoContrast, equalise, invert, posterise, sharpness, solariseAdd } from "./point-ops.js";
 import type { Rng } from "./rng.js";
@@ -60,7 +61,7 @@ export interface CropAt {
   readonly at: number;
   readonly height: number;
   readonly width: number;
-  readonly channels: number;
+  readonly channels: 1 | 3;
 }
 
 /** Carries out one operation in place. */
@@ -71,16 +72,18 @@ export function applyRandAugmentOp(
   { interpolation, fill }: Pick<RandAugment, "interpolation" | "fill">,
 ): void {
   const plane = height * width;
+  const work = (change: (canvas: Canvas, argument: number) => void) =>
+    onCanvas(data, at, height, width, channels, (canvas) => change(canvas, argument));
   const transform = (matrix: AffineMatrix) => affine(data, at, height, width, channels, matrix, interpolation, fill);
   if (op === "autoContrast") autoContrast(data, at, plane, channels);
   else if (op === "equalize") equalise(data, at, plane, channels);
   else if (op === "invert") invert(data, at, plane, channels);
   else if (op === "posterize") posterise(data, at, plane, channels, argument);
-  else if (op === "solarize") solarise(data, at, plane, channels, argument);
+  else if (op === "solarize") work(solarise);
   else if (op === "solarizeAdd") solariseAdd(data, at, plane, channels, argument);
-  else if (op === "color") saturation(data, at, plane, channels, argument);
-  else if (op === "contrast") contrast(data, at, plane, channels, argument);
-  else if (op === "brightness") brightness(data, at, plane, channels, argument);
+  else if (op === "color") work(saturation);
+  else if (op === "contrast") work(contrast);
+  else if (op === "brightness") work(brightness);
   else if (op === "sharpness") sharpness(data, at, height, width, channels, argument);
   else if (op === "shearX") transform([1, argument, 0, 0, 1, 0]);
   else if (op === "shearY") transform([1, 0, 0, argument, 1, 0]);
