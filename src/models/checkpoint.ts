@@ -1,13 +1,10 @@
 // Encoders from files: timm's names, whatever prefix a framework put before them, at any image size.
-import { TesseraError } from "../errors.js";
 import { readSafetensors, type Tensor, tidy } from "../torch/index.js";
 import { createBackbone } from "./backbone.js";
+import { type EncoderTensors, encoderTensors, WeightsError } from "./checkpoint-names.js";
 import type { Encoder } from "./encoder.js";
 import type { SwinConfig } from "./swin.js";
 import type { VisionTransformer, VitConfig } from "./vit.js";
-
-/** A file of weights that is not an encoder this library knows. */
-export class WeightsError extends TesseraError {}
 
 export interface LoadedEncoder<E extends Encoder = Encoder> {
   encoder: E;
@@ -16,59 +13,6 @@ export interface LoadedEncoder<E extends Encoder = Encoder> {
   /** Names in the file that are not the encoder's (classifiers, projection heads). */
   ignored: string[];
 }
-
-// Where frameworks keep the encoder that is meant to be used; the first that is there counts.
-const prefixes = [
-  "",
-  "backbone.",
-  "method.teacher.backbone.",
-  "method.online.backbone.",
-  "teacher.backbone.",
-  "teacher.module.backbone.",
-  "module.base_encoder.",
-  "base_encoder.",
-  "encoder.",
-  "backbone.encoder.",
-  "module.backbone.",
-  "module.",
-  "model.",
-];
-
-/** The encoder's tensors by timm's names, and the names of the others. */
-export function encoderTensors(tensors: ReadonlyMap<string, Tensor>): { own: Map<string, Tensor>; ignored: string[] } {
-  const prefix = prefixes.find((each) => tensors.has(`${each}patch_embed.proj.weight`));
-  if (prefix === undefined) {
-    const some = [...tensors.keys()].slice(0, 5).join(", ");
-    throw new WeightsError(
-      `the file has no patch_embed.proj.weight, which a Vision Transformer or a Swin by timm's names has; it has ${some}, ...`,
-    );
-  }
-  const own = new Map<string, Tensor>();
-  const ignored: string[] = [];
-  const inside = (name: string) => (name.startsWith(prefix) ? name.slice(prefix.length) : "");
-  // Swin's own code keeps a stage's merging at the end of the stage before it, and tables that follow from the sizes.
-  const published = tensors.has(`${prefix}layers.0.downsample.norm.weight`);
-  // A classifier that pools before it normalises has its norm under another name.
-  const pooled = !tensors.has(`${prefix}norm.weight`);
-  for (const [name, tensor] of tensors) {
-    const short = pooled ? inside(name).replace(/^fc_norm\./, "norm.") : inside(name);
-    if (
-      /^(cls_token|pos_embed|patch_embed\.|rel_pos_bias\.|blocks\.|layers\.|norm\.)/.test(short) &&
-      !/(relative_position_index|attn_mask)$/.test(short)
-    ) {
-      own.set(
-        published
-          ? short.replace(/^layers\.(\d+)\.downsample/, (_, stage) => `layers.${Number(stage) + 1}.downsample`)
-          : vitName(short),
-        tensor,
-      );
-    } else ignored.push(name);
-  }
-  return { own, ignored };
-}
-
-/** BEiT's and CAE's own code, and timm's Beit, call layer scale gamma_1 and gamma_2. */
-const vitName = (name: string) => name.replace(/^(blocks\.\d+)\.gamma_([12])$/, "$1.ls$2.gamma");
 
 /** What this library's exports say of their encoder. */
 function savedConfig<Config>({ model }: Readonly<Record<string, string>>): Config {
@@ -83,18 +27,24 @@ function savedConfig<Config>({ model }: Readonly<Record<string, string>>): Confi
 /**
  * The configuration that fits these tensors. `heads` is not in the weights: metadata, or 64 channels a head as the published sizes have.
  *
+ * @param options.heads where the metadata do not say it
  * @param options.imageSize what positions that are no square grid are made for, where the metadata do not say it
  */
 export function inferVitConfig(
   own: ReadonlyMap<string, Tensor>,
   metadata: Readonly<Record<string, string>> = {},
-  options: Pick<VitConfig, "imageSize"> = {},
+  options: Pick<VitConfig, "imageSize" | "heads"> = {},
 ): VitConfig {
   const saved = savedConfig<VitConfig>(metadata);
   const [width = 0, channels = 3, patchSize = 16] = own.get("patch_embed.proj.weight")!.shape;
   const depth = new Set([...own.keys()].flatMap((name) => /^blocks\.(\d+)\./.exec(name)?.[1] ?? [])).size;
   const classToken = own.has("cls_token");
   const count = own.get("pos_embed")?.size(1);
+  if (count === undefined && [...own.keys()].some((name) => name.endsWith(biasTable))) {
+    throw new WeightsError(
+      "the weights have relative positions alone, as BEiT's; expected a Vision Transformer with a pos_embed too",
+    );
+  }
   if (count === undefined || depth === 0)
     throw new WeightsError("the weights have no pos_embed or no blocks: not a Vision Transformer");
   const patches = count - (classToken ? 1 : 0);
@@ -117,7 +67,7 @@ export function inferVitConfig(
     width,
     depth,
     classToken,
-    heads: saved.heads ?? Math.max(1, Math.round(width / 64)),
+    heads: saved.heads ?? options.heads ?? Math.max(1, Math.round(width / 64)),
     mlpRatio: mlp ? mlp.size(0) / width : 4,
     qkvBias: own.has("blocks.0.attn.qkv.bias") || own.has("blocks.0.attn.q_bias"),
     keyBias: !own.has("blocks.0.attn.q_bias"),
@@ -181,24 +131,24 @@ const biasTable = "relative_position_bias_table";
 
 /**
  * Makes the encoder that a safetensors file holds, a Vision Transformer or a Swin: this library's exports and checkpoints, timm's files, and
- * DINO's, MoCo v3's, CAE's and Swin's own once converted to safetensors.
+ * DINO's, MoCo v3's, MAE's, CAE's and Swin's own once converted to safetensors.
  *
- * @param options changes to the inferred configuration of a Vision Transformer, such as heads (MoCo v3's ViT-S has 12) or another imageSize; of a
+ * @param options changes to the inferred configuration of a Vision Transformer, such as heads (a ViT-S of MoCo v3 or CAE under timm's names has 12) or another imageSize; of a
  *   Swin only imageSize and dropPath count
  */
 export function loadEncoder(path: string, options: VitConfig = {}): LoadedEncoder {
   return tidy(() => {
     const { tensors, metadata } = readSafetensors(path);
     try {
-      const { own, ignored } = encoderTensors(tensors);
-      return { encoder: encoderOf(own, metadata, options).eval(), metadata, ignored };
+      const found = encoderTensors(tensors);
+      return { encoder: encoderOf(found, metadata, options).eval(), metadata, ignored: found.ignored };
     } catch (cause) {
       throw new WeightsError(`${path} holds no encoder: ${(cause as Error).message}`, { cause });
     }
   });
 }
 
-function encoderOf(own: ReadonlyMap<string, Tensor>, metadata: Readonly<Record<string, string>>, options: VitConfig): Encoder {
+function encoderOf({ own, heads }: EncoderTensors, metadata: Readonly<Record<string, string>>, options: VitConfig): Encoder {
   if (own.has(`layers.0.blocks.0.attn.${biasTable}`)) {
     const { imageSize, dropPath } = options;
     const encoder = createBackbone({
@@ -210,7 +160,7 @@ function encoderOf(own: ReadonlyMap<string, Tensor>, metadata: Readonly<Record<s
     encoder.loadWeights(own);
     return encoder;
   }
-  const inferred = inferVitConfig(own, metadata, options);
+  const inferred = inferVitConfig(own, metadata, { ...(heads !== undefined && { heads }), ...options });
   const encoder = createBackbone({ ...inferred, ...options }) as VisionTransformer;
   const size = inferred.imageSize!;
   const [height, width] = typeof size === "number" ? [size, size] : size;

@@ -1,6 +1,6 @@
 // d-VAE tokenizers from files. The architecture is read off the shapes, so that released weights, which say nothing of it, load like ours.
 import { readSafetensors, type Tensor, tidy } from "../torch/index.js";
-import { WeightsError } from "./checkpoint.js";
+import { WeightsError } from "./checkpoint-names.js";
 import { Dvae, type DvaeConfig, dvaeDefaults } from "./dvae.js";
 
 /** Where a file may keep a tokenizer: this library's exports, its checkpoints, and an encoder alone under the names of DALL-E's module. */

@@ -3,7 +3,8 @@ import { describe, expect, it } from "vitest";
 import { expectClose, fill, readGolden, type Stored, testRegenerates } from "../../tests/reference/golden.js";
 import { setWeights, weightOf } from "../../tests/reference/vit-weights.js";
 import { linear, noGrad, type Tensor, zeros } from "../torch/index.js";
-import { encoderTensors, inferVitConfig } from "./checkpoint.js";
+import { inferVitConfig } from "./checkpoint.js";
+import { encoderTensors } from "./checkpoint-names.js";
 import { biasRows, RelativeIndex, resizeBiasTable } from "./relative-position.js";
 import { VisionTransformer } from "./vit.js";
 
