@@ -62,7 +62,7 @@ export async function openSubject(
 
 /** Whose encoder, on which images. @param options.pixels whether the images' own pixels can be measured too; default true */
 export function subjectOptions(command: Command, { pixels = true }: { pixels?: boolean } = {}): Command {
-  command.option("-w, --weights <path>", "a run folder or a safetensors file (timm's names)");
+  command.option("-w, --weights <path>", "a run folder or a safetensors file (timm's names or the framework's own)");
   if (pixels) command.option("--pixels", "no encoder: the images' own pixels, the baseline that an encoder has to beat");
   return command
     .option("-d, --data <spec>", "the labelled images, such as cifar10:DIR (default: those of the run)")
