@@ -45,10 +45,11 @@ export class Block extends Module {
    * @param x [B, N, C]
    * @param options.queries only the first n tokens go on: [B, n, C] comes out
    * @param options.mask added to the attention's scores
+   * @param options.attend in place of the attention: what becomes of the normalised tokens [B, N, C]
    */
-  forward(x: Tensor, options: AttentionOptions = {}): Tensor {
-    const attended = this.attn.call(this.norm1.call(x), options);
-    return this.#rest(x, attended);
+  forward(x: Tensor, options: AttentionOptions & { attend?: (normed: Tensor) => Tensor } = {}): Tensor {
+    const normed = this.norm1.call(x);
+    return this.#rest(x, options.attend ? options.attend(normed) : this.attn.call(normed, options));
   }
 
   /** As forward, and the attention weights [B, heads, n, N] beside it. */

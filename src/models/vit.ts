@@ -3,9 +3,11 @@ import { buffer, Conv2d, LayerNorm, Module, parameter, ShapeError } from "../nn/
 import { cat, empty, type Tensor, tidy, where, zeros } from "../torch/index.js";
 import { Block, withClassToken } from "./block.js";
 import type { Encoded, EncodeOptions, Encoder, LevelShape, TokenMask } from "./encoder.js";
+import { attendInWindows, globalBlocksOf } from "./global-blocks.js";
 import { type Grid, type PositionResize, resizePositions, type SinCosOptions, sinCosPositions } from "./position.js";
 import { biasRows, RelativeIndex, RelativePositionBias, resizeBiasTable } from "./relative-position.js";
 import { initVit, type VitInit } from "./vit-init.js";
+import { type Cut, cutOf } from "./windows.js";
 
 export interface VitConfig {
   /** Pixels per side (or [height, width]) that the positions are made for; other sizes are taken by interpolating them. Default 224. */
@@ -30,6 +32,10 @@ export interface VitConfig {
   interpolation?: PositionResize;
   /** Learned biases of attention by relative position (BEiT): a table in each `block`, one that all `share`, or none (default). */
   relPosBias?: "none" | "block" | "shared";
+  /** Attention inside windows of so many patches a side, for large images (ViTDet: 14); 0 for none. Default 0. */
+  windowSize?: number;
+  /** The blocks that see the whole image nevertheless; negative from the end. Default: the last of each quarter, ViTDet's. */
+  globalBlocks?: readonly number[];
   /** A class token before the patches. Default true. */
   classToken?: boolean;
   /** Bias of q, k, v. Default true. */
@@ -64,6 +70,9 @@ class PatchEmbed extends Module {
   }
 }
 
+/** What has no default that could be written down. */
+type Optional = "layerScale" | "sinCos" | "windowSize" | "globalBlocks";
+
 export class VisionTransformer extends Module implements Encoder {
   clsToken: Tensor | null;
   posEmbed: Tensor;
@@ -71,7 +80,7 @@ export class VisionTransformer extends Module implements Encoder {
   relPosBias: RelativePositionBias | null;
   blocks: Block[];
   norm: LayerNorm;
-  readonly config: Readonly<Required<Omit<VitConfig, "layerScale" | "sinCos">> & Pick<VitConfig, "layerScale" | "sinCos">>;
+  readonly config: Readonly<Required<Omit<VitConfig, Optional>> & Pick<VitConfig, Optional>>;
   readonly width: number;
   readonly depth: number;
   readonly stride: number;
@@ -79,6 +88,8 @@ export class VisionTransformer extends Module implements Encoder {
   readonly prefix: number;
   /** Rows and columns of patches that the positions are made for. */
   readonly positionGrid: Grid;
+  /** Patches of a window's side, and which blocks have none; null where all see everything. */
+  readonly #windows: { size: number; global: ReadonlySet<number> } | null;
   readonly #relative: RelativeIndex;
 
   constructor(config: VitConfig = {}) {
@@ -117,6 +128,10 @@ export class VisionTransformer extends Module implements Encoder {
       throw new ShapeError(`the image size ${height}x${imageWidth} must be a multiple of the patch size, ${patchSize}`);
     }
     this.positionGrid = [height / patchSize, imageWidth / patchSize];
+    const { windowSize = 0, globalBlocks } = config;
+    if (!Number.isInteger(windowSize) || windowSize < 0)
+      throw new ShapeError(`windowSize is ${windowSize}; expected a whole number of patches, or 0 for no windows`);
+    this.#windows = windowSize > 0 ? { size: windowSize, global: new Set(globalBlocksOf(depth, globalBlocks)) } : null;
     this.width = width;
     this.depth = depth;
     this.stride = patchSize;
@@ -223,12 +238,25 @@ export class VisionTransformer extends Module implements Encoder {
     // A wanted last level needs all its tokens.
     const queries = classOnly && this.clsToken && !wanted.includes(last) ? 1 : undefined;
     const grid = this.gridOf(images);
-    const shared = this.#bias(this.relPosBias?.relativePositionBiasTable, grid, options.attentionMask, options);
+    const windows = this.#cut(grid, options);
+    const sharedTable = this.relPosBias?.relativePositionBiasTable;
+    const shared = this.#bias(sharedTable, grid, options.attentionMask, options);
     let x = this.embed(images, options);
     let weights: Tensor | null = null;
     const outputs = new Map<number, Tensor>();
     for (const [i, block] of this.blocks.entries()) {
       const own = i === last ? queries : undefined;
+      if (windows && !windows.global.has(i)) {
+        x = tidy(() => {
+          const { window } = windows.cut;
+          const among = this.#bias(sharedTable, window, undefined, options);
+          const mask = this.#bias(block.attn.relativePositionBiasTable, window, among, options);
+          const attend = (y: Tensor) => attendInWindows(block.attn, y, grid, windows.cut, { prefix: this.prefix, mask });
+          return block.call(x, { attend });
+        });
+        if (wanted.includes(i)) outputs.set(i, x);
+        continue;
+      }
       const all = this.#bias(block.attn.relativePositionBiasTable, grid, shared, options);
       const mask = all && own !== undefined && all.size(-2) > own ? all.narrow(-2, 0, own) : all;
       if (i === last && attention) {
@@ -251,6 +279,18 @@ export class VisionTransformer extends Module implements Encoder {
       attention: weights,
       grid,
     };
+  }
+
+  /** How a grid is cut into windows; null where it is not. */
+  #cut(grid: Grid, { subset, attentionMask }: EncodeOptions): { cut: Cut; global: ReadonlySet<number> } | null {
+    if (!this.#windows) return null;
+    if (subset || attentionMask) {
+      throw new ShapeError(
+        "attention inside windows needs all patches of an image and no mask: leave out subset and attentionMask",
+      );
+    }
+    const { size, global } = this.#windows;
+    return { cut: cutOf(grid, [size, size], false), global };
   }
 
   /** What a table says of a grid, added to `others`; without a table only those. */
