@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { collectGarbage } from "../../../tests/garbage.js";
 import { expectClose, fill, readGolden, type Stored, testRegenerates, valuesOf } from "../../../tests/reference/golden.js";
 import { setWeights } from "../../../tests/reference/vit-weights.js";
 import { Conv2d, Module } from "../../nn/index.js";
@@ -375,6 +376,7 @@ describe("Mask R-CNN", () => {
       tidy(() => void Object.values(model.train().losses(images, targets)).reduce((a, b) => a.add(b)).backward()); // biome-ignore format: one thought
       model.zeroGrad();
       tidy(() => noGrad(() => void model.eval().call(images, sizes)));
+      collectGarbage();
       return memoryStats().handles;
     });
     expect(new Set(counts).size).toBe(1);
