@@ -1,6 +1,6 @@
 // A classifier on an encoder that is trained with it, as MAE, BEiT, CAE and DeiT build theirs.
 
-import { type Encoder, SwinTransformer, VisionTransformer } from "../models/index.js";
+import { type Encoder, SwinTransformer, VisionTransformer, type VitConfig } from "../models/index.js";
 import { init, LayerNorm, Linear, Module } from "../nn/index.js";
 import { layerDecayGroups, type ParameterGroup, swinLayerOf, vitLayerOf } from "../optim/index.js";
 import { atLeastFloat32, type Tensor, writeSafetensors } from "../torch/index.js";
@@ -62,6 +62,8 @@ function backbone(encoder: Encoder): Backbone {
 export interface EncoderChanges extends Pick<FinetuneSettings, "dropPath" | "relPosBias"> {
   /** Pixels per side, or [height, width], of the images. */
   imageSize: number | readonly [number, number];
+  /** Attention inside windows, see VitConfig. Default: as the given encoder's. */
+  windows?: Pick<VitConfig, "windowSize" | "globalBlocks">;
   /** First weights instead of the given encoder's: the baseline that pre-training has to beat. */
   scratch: boolean;
 }
@@ -72,7 +74,10 @@ export interface EncoderChanges extends Pick<FinetuneSettings, "dropPath" | "rel
  *
  * @throws EvaluateError for an image size or biases that the architecture cannot have
  */
-export function trainableEncoder(given: Encoder, { imageSize, dropPath, relPosBias, scratch }: EncoderChanges): Backbone {
+export function trainableEncoder(
+  given: Encoder,
+  { imageSize, dropPath, relPosBias, windows, scratch }: EncoderChanges,
+): Backbone {
   const from = backbone(given);
   const [height, width] = typeof imageSize === "number" ? [imageSize, imageSize] : imageSize;
   const patch = from.config.patchSize;
@@ -88,7 +93,7 @@ export function trainableEncoder(given: Encoder, { imageSize, dropPath, relPosBi
     return made;
   }
   const bias = relPosBias === "as-is" ? from.config.relPosBias : relPosBias;
-  const made = new VisionTransformer({ ...from.config, imageSize, dropPath, relPosBias: bias });
+  const made = new VisionTransformer({ ...from.config, ...windows, imageSize, dropPath, relPosBias: bias });
   if (!scratch) {
     const tables = (name: string) => name.endsWith("relative_position_bias_table");
     const weights = new Map([...from.stateDict()].filter(([name]) => bias === from.config.relPosBias || !tables(name)));
@@ -98,7 +103,8 @@ export function trainableEncoder(given: Encoder, { imageSize, dropPath, relPosBi
 }
 
 /** Where an encoder's parameters lie, counted from 0 at the input, and how many blocks there are. */
-function layersOf(encoder: Backbone): { blocks: number; layerOf: (name: string) => number } {
+export function layersOf(given: Encoder): { blocks: number; layerOf: (name: string) => number } {
+  const encoder = backbone(given);
   if (encoder instanceof SwinTransformer) {
     const { depths } = encoder.config;
     return { blocks: depths.reduce((sum, depth) => sum + depth, 0), layerOf: (name) => swinLayerOf(name, depths) };
