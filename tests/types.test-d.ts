@@ -67,10 +67,10 @@ holds<Equal<typeof recipe.data.channels, 1 | 3>>();
 holds<Equal<Awaited<ReturnType<typeof loadRecipe>>, Recipe>>();
 holds<Extends<Omit<Recipe, "method">, Omit<RecipeInput, "method">>>();
 
-// Every field of a backbone's configuration can be set by a recipe, except the channels, and the biases by relative position, which
-// fine-tuning adds; and a model section is such a configuration.
+// Every field of a backbone's configuration can be set by a recipe, except the channels, and what evaluations add: biases by relative position,
+// windows; and a model section is such a configuration.
 type Model<Name> = Omit<Extract<Recipe["model"], { name: Name }>, "name" | "size">;
-holds<Equal<Exclude<keyof VitConfig, keyof Model<"vit">>, "channels" | "relPosBias">>();
+holds<Equal<Exclude<keyof VitConfig, keyof Model<"vit">>, "channels" | "relPosBias" | "windowSize" | "globalBlocks">>();
 holds<Equal<Exclude<keyof Model<"vit">, keyof VitConfig>, never>>();
 holds<Extends<Model<"vit">, VitConfig>>();
 holds<Equal<Exclude<keyof SwinConfig, keyof Model<"swin">>, "channels">>();
