@@ -1,5 +1,5 @@
 # Two commands matter: `make demo` and `make test`. Both set up what is missing first.
-# Environment: LIBTORCH=DIR (a libtorch of your own), TESSERA_LIBTORCH=wheel|system, FASHION_MNIST=DIR, CXX.
+# Environment: LIBTORCH=DIR (a libtorch of your own), TESSERA_LIBTORCH=wheel|system, FASHION_MNIST=DIR, CXX, PYTHON (a Python with torch, for bench).
 
 METHOD ?= mst
 ARGS ?=
@@ -22,8 +22,8 @@ test: node ## set-up, lint, types, import rule, all tests
 test-engine: node ## set-up and the tests of what touches libtorch (to prove another one: LIBTORCH=DIR make test-engine)
 	@node scripts/test.mjs --engine
 
-bench: setup ## the measurements (ARGS="--help" lists them)
-	@node bin/tessera.js bench $(ARGS)
+bench: setup ## Tessera beside PyTorch (PYTHON=..., needs a Python with torch; ARGS="--help" lists all measurements)
+	@node bin/tessera.js bench $(or $(ARGS),compare --write)
 
 build: packages ## compile the native addon and the TypeScript only
 	@node scripts/build-native.mjs && node scripts/build-ts.mjs

@@ -119,7 +119,7 @@ function memory() {
 
 if (values.serve) {
   const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
-  say({ parameters, flops: countFlops(), memory: memory(), ...machine() });
+  say({ parameters, flops: countFlops(), memory: memory(), rate: matrixRate(values.dtype), ...machine() });
   for await (const line of createInterface({ input: process.stdin })) say(measure(wholeNumber("steps", line.trim())));
   process.exit(0);
 }
