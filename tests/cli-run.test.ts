@@ -139,7 +139,7 @@ describe("a run", slow, () => {
     const { readouts } = JSON.parse(readFileSync(join(nearest, "result.json"), "utf8"));
     expect(readouts).toEqual(result.readouts);
     const { title, accuracy } = JSON.parse(readFileSync(join(nearest, "classes.json"), "utf8"));
-    const [, readout, k] = /, (\w+), k (\d)$/.exec(title)!;
+    const [, readout, k] = /^k-NN \((\w+), k (\d)\) of /.exec(title)!;
     expect(accuracy).toBeCloseTo(readouts[readout!].top1[k!], 12);
     const inFile = await tessera(["evaluate", "knn", "-w", out, "-o", join(nearest, "result.json")], { env });
     expect(inFile.code).toBe(2);

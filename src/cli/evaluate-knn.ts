@@ -86,7 +86,7 @@ async function evaluateKnnOf(flags: KnnFlags): Promise<number> {
   }
   if (out !== undefined) {
     const best = rows.reduce((a, b) => (b.top1 > a.top1 ? b : a));
-    const title = `k-NN of ${subject.name}, ${best.name}, k ${best.k}`;
+    const title = `k-NN (${best.name}, k ${best.k}) of ${subject.name}`;
     const confusion = readouts[best.name]!.confusion![best.k]!;
     await writeReport(out, { title, names: test.classes!, confusion, result: told }, quiet);
   }

@@ -72,7 +72,8 @@ export function classReport(names: readonly string[], confusion: Confusion): Cla
 /** The pictures of a report: who was taken for whom, and the classes' accuracies. @param title such as `k-NN of runs/mine` */
 export function classPictures(title: string, names: readonly string[], confusion: Confusion) {
   const { images, accuracy, classes } = classReport(names, confusion);
-  const heading = `${title}: ${(100 * accuracy).toFixed(2)} % of ${images} images`;
+  // The number first: a title that is too long loses its end.
+  const heading = `${(100 * accuracy).toFixed(2)} % of ${images} images: ${title}`;
   return {
     confusion: matrixPicture({ counts: confusion, names, title: heading, rowLabel: "class", columnLabel: "taken for" }),
     classes: barChart({
