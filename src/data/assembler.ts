@@ -126,6 +126,7 @@ export const i32x4 = {
   /** The lower four of eight signed 16-bit lanes. */
   lowSigned: vector(0xa7),
   highSigned: vector(0xa8),
+  shl: vector(0xab),
   shr: vector(0xac),
   add: vector(0xae),
   sub: vector(0xb1),

@@ -20,23 +20,25 @@ const filters: Record<Interpolation, { support: number; at: (x: number) => numbe
   lanczos: { support: 3, at: (x) => (x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0) },
 };
 
-/** For each `group` of outputs, for each `unit` of taps: group x unit words. The outputs are filled up to a multiple of `multiple`. */
+/**
+ * For each `group` of outputs, for each `unit` of taps, for each output of the group: the upper parts of `unit` weights, then the lower ones,
+ * each a word. The outputs are filled up to a multiple of `multiple`.
+ */
 export interface TapLayout {
   readonly group: number;
   readonly unit: number;
   readonly multiple: number;
 }
 
-/** Weights are 16-bit words and their products with bytes are summed to 32 bits. */
-const LARGEST_WEIGHT = 32767;
-const MOST_BITS = 22;
-/** Weights below this would be rounded to nothing, or nearly so. */
-const NOTHING = 2 ** -16;
+/** Bits of weights: 32 - 8 of the pixel - 2 of headroom for the filters' overshoot, as in Pillow. */
+export const FILTER_BITS = 22;
+/** Of these, so many are in the lower part, so that both parts are 16-bit words. */
+export const LOWER_BITS = 8;
+/** Weights below this are nothing in fixed point, whatever the sum of weights they are divided by. */
+const NOTHING = 2 ** -26;
 
 /** Filter taps along one axis: output i reads `count[i]` inputs from `first[i]`. One object is used again and again. */
 export class Axis {
-  /** Weights are in units of 2^-bits and sum to 1 exactly. */
-  bits = 0;
   /** Taps of the output that has most. */
   taps = 0;
   /** The range of inputs that are read. */
@@ -77,7 +79,7 @@ export class Axis {
     }
     if (this.#exact.length < n * stride) this.#exact = new Float64Array(n * stride);
     const [first, count, exact] = [this.#first, this.#count, this.#exact];
-    let [low, high, taps, peak] = [Number.MAX_SAFE_INTEGER, 0, 1, 0];
+    let [low, high, taps] = [Number.MAX_SAFE_INTEGER, 0, 1];
     for (let i = 0; i < n; i++) {
       const center = start + (from + i + 0.5) * scale;
       const min = Math.max(Math.trunc(center - support + 0.5), boundLow);
@@ -96,12 +98,7 @@ export class Axis {
       }
       while (kept > 1 && Math.abs(exact[to + kept - 1]!) < NOTHING) kept--;
       if (kept === 0) exact[to + kept++] = 1;
-      const share = sum === 0 ? 1 : 1 / sum;
-      for (let k = 0; k < kept; k++) {
-        const weight = exact[to + k]! * share;
-        exact[to + k] = weight;
-        if (weight > peak) peak = weight;
-      }
+      if (sum !== 0) for (let k = 0; k < kept; k++) exact[to + k] = exact[to + k]! / sum;
       const at = Math.min(min + skipped, boundHigh - 1);
       first[slot] = at;
       count[slot] = kept;
@@ -112,14 +109,12 @@ export class Axis {
     this.low = low;
     this.high = high;
     this.taps = taps;
-    // With room for what is added to the largest weight so that the sum is right.
-    this.bits = Math.min(MOST_BITS, Math.floor(Math.log2((LARGEST_WEIGHT - stride) / peak)));
   }
 
   /** Bytes that tables need. */
   bytes({ multiple, unit }: TapLayout): number {
     const n = Math.ceil(this.#n / multiple) * multiple;
-    return 4 * n + 2 * n * Math.ceil(this.taps / unit) * unit;
+    return 4 * n + 4 * n * Math.ceil(this.taps / unit) * unit;
   }
 
   /**
@@ -131,27 +126,24 @@ export class Axis {
     const [first, count, exact, stride] = [this.#first, this.#count, this.#exact, this.#stride];
     const n = Math.ceil(this.#n / multiple) * multiple;
     const units = Math.ceil(this.taps / unit);
-    const one = 1 << this.bits;
+    const one = 1 << FILTER_BITS;
     const table = (address >> 1) + 2 * n;
-    words.fill(0, table, table + n * units * unit);
+    words.fill(0, table, table + 2 * n * units * unit);
     for (let i = 0; i < n; i++) {
       const output = Math.min(i, this.#n - 1);
       ints[(address >> 2) + i] = (first[output]! - origin) * scale;
       if (i >= this.#n) continue;
       const taps = count[i]!;
-      let to = table + (Math.floor(i / group) * units * group + (i % group)) * unit;
-      let rest = one;
-      let [most, largest] = [0, to];
-      for (let k = 0; k < taps; to += group * unit) {
+      let to = table + 2 * (Math.floor(i / group) * units * group + (i % group)) * unit;
+      for (let k = 0; k < taps; to += 2 * group * unit) {
         const end = Math.min(k + unit, taps);
         for (let at = to; k < end; k++, at++) {
-          const weight = Math.floor(exact[i * stride + k]! * one + 0.5);
-          words[at] = weight;
-          rest -= weight;
-          if (weight > most) [most, largest] = [weight, at];
+          const weight = exact[i * stride + k]! * one;
+          const fixed = Math.trunc(weight < 0 ? weight - 0.5 : weight + 0.5);
+          words[at] = fixed >> LOWER_BITS;
+          words[at + unit] = fixed & ((1 << LOWER_BITS) - 1);
         }
       }
-      words[largest] = words[largest]! + rest;
     }
     return 2 * table;
   }

@@ -1,8 +1,6 @@
-// Antialiased separable resampling: PIL's algorithm (Pillow's Resample.c), in fixed point.
+// Antialiased separable resampling: PIL's algorithm (Pillow's Resample.c), in its 8-bit fixed-point form, bit for bit.
 // A filter is stretched by the scale when the image gets smaller, rows are filtered first, then columns, and the result between the
 // two passes is rounded to 8 bits. Crop, resize and flip are one step, and only the rows and columns that are needed are touched.
-// Weights have 14 bits or a few more here (as in torchvision's own 8-bit resize and in Pillow-SIMD) and 22 in Pillow: up to one value in
-// twenty is rounded to the grey level beside Pillow's.
 import { type Canvas, copyOut, createCanvas } from "./canvas.js";
 import { Axis, type Interpolation, type TapLayout } from "./filter-taps.js";
 import { kernels, memoryFrom, region } from "./kernels.js";
@@ -94,7 +92,7 @@ export function resampleOn(source: Source, window: Window, canvas: Canvas): void
   const filterRows = channels === 3 ? kernels.filterRgb : kernels.filterGrey;
   const toBetween = (from: number, y: number, n: number): void => {
     const to = between + (y - low) * betweenPitch;
-    filterRows(from, pitch, n, columnTables, columnWeights, quads, innerWidth, to, betweenPitch, betweenPlane, columns.bits);
+    filterRows(from, pitch, n, columnTables, columnWeights, quads, innerWidth, to, betweenPitch, betweenPlane);
   };
   if (source.address === undefined) {
     for (let y = low; y < high; y += bandRows) {
@@ -109,7 +107,7 @@ export function resampleOn(source: Source, window: Window, canvas: Canvas): void
   const [out, step] = whole ? [canvas.address, canvas.step] : [result, innerPlane];
   for (let c = 0; c < channels; c++) {
     const from = between + c * betweenPlane;
-    kernels.filterColumns(from, betweenPitch, rowTables, rowWeights, pairs, innerHeight, innerWidth, out + c * step, rows.bits);
+    kernels.filterColumns(from, betweenPitch, rowTables, rowWeights, pairs, innerHeight, innerWidth, out + c * step);
   }
   if (whole) return;
   const left = flip ? window.x + width - x0 - innerWidth : x0 - window.x;
