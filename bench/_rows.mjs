@@ -3,6 +3,7 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { jpegFolder } from "./_jpegs.mjs";
 import { methodNames, setupFor } from "./_setups.mjs";
 
 const here = (name) => fileURLToPath(new URL(name, import.meta.url));
@@ -41,6 +42,26 @@ function stepRow(method, model, dtype, usual, goal) {
   };
 }
 
+/** A data path from JPEG, both sides with as many workers as there are cores. */
+function dataRow(views, title, goal) {
+  return {
+    name: `data/${views}`,
+    goal,
+    unit: "images",
+    async sides({ python, threads, images = 128 }) {
+      const folder = await jpegFolder(256);
+      const flags = ["--views", views, "--workers", String(threads), "--images", String(images)];
+      const peer = [python, here("peer/data.py"), "--folder", folder, ...flags];
+      return {
+        per: images,
+        title: `${title} from JPEG, ${threads} workers`,
+        ours: ours("data", "--data", `folder:${folder}`, ...flags),
+        peers: { tensor: [...peer, "--decode", "tensor"], pil: [...peer, "--decode", "pil"] },
+      };
+    },
+  };
+}
+
 const name = (method) =>
   ({ dino: "DINO", "moco-v3": "MoCo v3", repre: "RePre", randsac: "RandSAC" })[method] ?? method.toUpperCase();
 
@@ -48,6 +69,9 @@ export const rows = [
   ...methodNames.map((method) => stepRow(method, "vit-s16", "bf16", 16, { floor: 1.25, aim: 1.7 })),
   ...methodNames.map((method) => stepRow(method, "vit-s16", "fp32", 16, { floor: 1.1, aim: 1.3 })),
   ...methodNames.map((method) => stepRow(method, "vit-small32", "bf16", 128, { floor: 1.3, aim: 2 })),
+  dataRow("dino", "DINO crops, 2 x 224 + 8 x 96", { floor: 2, aim: 4 }),
+  dataRow("mocov3", "MoCo v3 crops, 2 x 224", { floor: 2, aim: 4 }),
+  dataRow("mae", "MAE crop, 224", { floor: 2, aim: 4 }),
   {
     name: "knn",
     goal: { floor: 1, aim: 1.5 },

@@ -21,6 +21,7 @@ const help = `Usage: [PYTHON=...] tessera bench compare [options]
   --repeats N     repeats in a turn (default 2)
   --warmup N      steps before the first turn (default 2)
   --batch N       images of a step (default the row's)
+  --images N      images of a turn of the data path (default 128)
   --clock C       wall (default), or cpu: processor time, for a machine that others use too
   --write         put the rows into docs/performance.md
   --json          one JSON object a row instead of text
@@ -37,6 +38,7 @@ const values = readFlags(help, {
   repeats: text("2"),
   warmup: text("2"),
   batch: { type: "string" },
+  images: { type: "string" },
   clock: text("wall"),
   write: flag,
   json: flag,
@@ -55,6 +57,7 @@ const [turns, repeats, warmup] = ["turns", "repeats", "warmup"].map((each) => wh
 const peers = someOf("peers", values.peers, ["eager", "sdpa", "compile"]);
 const form = oneOf("form", values.form, ["lean", "usual"]);
 const batch = values.batch === undefined ? undefined : wholeNumber("batch", values.batch);
+const images = values.images === undefined ? undefined : wholeNumber("images", values.images);
 const python = findPython();
 if (!python)
   refuse("the comparison needs a Python with PyTorch, and none was found: set PYTHON to one, for example PYTHON=venv/bin/python");
@@ -65,7 +68,12 @@ const quiet = clock === "cpu" ? { GOMP_SPINCOUNT: "0" } : {};
 let failed = false;
 
 for (const row of chosen) {
-  const { ours, peers: others, per, title } = row.sides({ python: python.program, threads, peers, form, batch, warmup });
+  const {
+    ours,
+    peers: others,
+    per,
+    title,
+  } = await row.sides({ python: python.program, threads, peers, form, batch, images, warmup });
   const sides = [];
   try {
     sides.push(await Side.start("Tessera", ours));
