@@ -42,27 +42,31 @@ export function windowStarts(length: number, window: number, stride: number): nu
   return Array.from({ length: count }, (_, i) => Math.max(0, Math.min(i * stride, length - window)));
 }
 
-/** As scoresOf, of windows, averaged where they overlap. */
+/**
+ * As scoresOf, of windows, averaged where they overlap. Images smaller than a window are filled up to it, as training crops are, so that every
+ * patch has the position that it had in training.
+ */
 export function slidingScores(
   model: Segmenter,
   images: Tensor,
   { window, stride, bf16 = false }: Pick<InferenceOptions, "window" | "stride"> & { bf16?: boolean },
 ): Tensor {
   return tidy(() => {
-    const [batch = 0, , height = 0, width = 0] = images.shape;
+    const [batch = 0, , ownHeight = 0, ownWidth = 0] = images.shape;
+    const [height, width] = [Math.max(ownHeight, window[0]), Math.max(ownWidth, window[1])];
+    const whole = pad(images, [0, width - ownWidth, 0, height - ownHeight]);
     const sum = zeros([batch, model.classes, height, width], { dtype: images.dtype, device: images.device });
     const count = zeros([1, 1, height, width], { dtype: images.dtype, device: images.device });
-    const [h, w] = [Math.min(window[0], height), Math.min(window[1], width)];
     for (const top of windowStarts(height, window[0], stride)) {
       for (const left of windowStarts(width, window[1], stride)) {
         tidy(() => {
-          const part = (tensor: Tensor) => tensor.narrow(2, top, h).narrow(3, left, w);
-          part(sum).add_(scoresOf(model, part(images), bf16));
+          const part = (tensor: Tensor) => tensor.narrow(2, top, window[0]).narrow(3, left, window[1]);
+          part(sum).add_(scoresOf(model, part(whole), bf16));
           part(count).add_(1);
         });
       }
     }
-    return sum.div_(count);
+    return sum.div_(count).narrow(2, 0, ownHeight).narrow(3, 0, ownWidth).contiguous();
   });
 }
 

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { readGolden, testRegenerates } from "../../../tests/reference/golden.js";
 import { segmentationPlan } from "../../data/index.js";
 import { Segmenter, SwinTransformer, VisionTransformer } from "../../models/index.js";
-import { cat, manualSeed, noGrad, randn, type Tensor, tensor, tidy } from "../../torch/index.js";
+import { cat, manualSeed, noGrad, pad, randn, type Tensor, tensor, tidy } from "../../torch/index.js";
 import { PixelConfusion, segmentationScores } from "./confusion.js";
 import { type InferenceOptions, predict, scoresOf, slidingScores, windowStarts } from "./infer.js";
 import { polySchedule } from "./poly.js";
@@ -111,6 +111,12 @@ describe("windows", () => {
           .div(2);
         const expected = cat([left!.narrow(3, 0, 10), both, right!.narrow(3, 6, 10)], 3);
         expect(apart(slidingScores(segmenter, images, options), expected)).toBeLessThan(1e-5);
+        // An image smaller than the window is filled up to it.
+        const little = images.narrow(2, 0, 9).narrow(3, 0, 13);
+        const filled = scoresOf(segmenter, pad(little, [0, 3, 0, 7]))
+          .narrow(2, 0, 9)
+          .narrow(3, 0, 13);
+        expect(apart(slidingScores(segmenter, little, options), filled)).toBeLessThan(1e-5);
         // One window is the whole image.
         const one = slidingScores(segmenter, images, { ...options, window: [16, 26] });
         expect(apart(one, scoresOf(segmenter, images))).toBeLessThan(1e-5);
