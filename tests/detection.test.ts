@@ -167,6 +167,11 @@ describe("detection", { timeout: 120_000 }, () => {
     expect(await fails("f2", {}, { encoder: grey })).toContain("takes images of 1 channel(s); detection needs one of 3");
     const test = (await openDataset(await writeScenes(join(folder, "others"), 1, ["box", "ball"]))) as CocoDataset;
     expect(await fails("f3", {}, { test })).toContain('category 2 is 6 "ball"; expected 6 "disc"');
+    const bare = JSON.parse(readFileSync(join(folder, "scenes", "annotations.json"), "utf8"));
+    delete bare.annotations[1].segmentation;
+    writeFileSync(join(folder, "bare.json"), JSON.stringify(bare));
+    const boxes = (await openDataset(`coco:${join(folder, "bare.json")},${join(folder, "scenes")}`)) as CocoDataset;
+    expect(await fails("f4", {}, { test: boxes })).toContain("Annotation 2 of coco:");
     expect(() => loadDetector(file)).toThrow("holds no detector; expected the export of `tessera evaluate detect`");
     expect(() => detectionSettingsOf({ sets: ["epoch=1", "boxHead=fc"] })).toThrow(/4conv1fc[\s\S]*epochs/);
   });

@@ -8,6 +8,7 @@ import { trainableEncoder } from "../finetune-model.js";
 import type { DetectionSettings } from "./detection-settings.js";
 import { DetectionTask } from "./detection-task.js";
 import { checkCategories, detectorOn, exportDetector } from "./detector.js";
+import { checkTruth } from "./judge.js";
 
 export interface DetectionOptions {
   /** Where to start from; it stays as it is. */
@@ -58,6 +59,7 @@ export interface DetectionResult extends FitResult {
 export async function trainDetector(options: DetectionOptions): Promise<DetectionResult> {
   const { encoder, test, settings, out, fromScratch = false, bf16 = false, about = {}, normalization } = options;
   checkCategories(options.train.categories, test.categories, test.name);
+  checkTruth(test, settings.masks);
   const train = settings.onlyWithObjects ? options.train.withObjects() : options.train;
   manualSeed(settings.seed);
   const { dropPath, relPosBias, windowSize, globalBlocks } = settings;
