@@ -1,5 +1,6 @@
 // Pyramids over a ViT and a Swin against tests/reference/pyramid.py: names, values, gradients.
 import { describe, expect, test } from "vitest";
+import { collectGarbage } from "../../tests/garbage.js";
 import { expectClose, fill, readGolden, type Stored, testRegenerates } from "../../tests/reference/golden.js";
 import { setWeights } from "../../tests/reference/vit-weights.js";
 import { autocast, memoryStats, noGrad, randn, tidy } from "../torch/index.js";
@@ -31,7 +32,7 @@ function expectNumbers(actual: Numbers, expected: Numbers, what: string): void {
   for (const i of [0, 1] as const) expect(Math.abs(actual[i] - expected[i]), what).toBeLessThan(1e-8 * (1 + expected[0]));
 }
 
-describe("feature pyramid", () => {
+describe("feature pyramid", { timeout: 60_000 }, () => {
   for (const [name, { pyramid: make, size }] of Object.entries(cases)) {
     test(`${name}: names, values and gradients`, () => {
       const expected = golden[name]!;
@@ -94,6 +95,7 @@ describe("feature pyramid", () => {
   test("no handle is left over", () => {
     const pyramid = createPyramid(vit()).eval();
     const images = randn([1, 3, 12, 16]);
+    collectGarbage();
     const counts = Array.from({ length: 3 }, () => {
       tidy(() => noGrad(() => void pyramid.call(images)));
       return memoryStats().handles;
