@@ -42,15 +42,36 @@ function stepRow(method, model, dtype, usual, goal) {
   };
 }
 
+/** Steps on images that the data path makes meanwhile. Each side by the number of workers that suits it: the library's choice, and PyTorch's best. */
+function trainRow(method, views, model, dtype, usual, goal) {
+  const step = stepRow(method, model, dtype, usual, goal);
+  return {
+    ...step,
+    name: `train/${method}/${model}/${dtype}`,
+    async sides(options) {
+      const folder = await jpegFolder(256);
+      const { title, ours: mine, peers, ...rest } = step.sides({ ...options, peers: ["eager"] });
+      const from = ["--folder", folder, "--views", views, "--workers"];
+      const theirs = [1, options.threads].map((workers) => [`${workers} workers`, [...peers.eager, ...from, String(workers)]]);
+      return {
+        ...rest,
+        title: `${title}, from JPEG`,
+        ours: [...mine, "--data", `folder:${folder}`],
+        peers: Object.fromEntries(theirs),
+      };
+    },
+  };
+}
+
 /** A data path from JPEG, both sides with as many workers as there are cores. */
 function dataRow(views, title, goal) {
   return {
     name: `data/${views}`,
     goal,
     unit: "images",
-    async sides({ python, threads, images = 128 }) {
+    async sides({ python, threads, images = 256 }) {
       const folder = await jpegFolder(256);
-      const flags = ["--views", views, "--workers", String(threads), "--images", String(images)];
+      const flags = ["--views", views, "--workers", String(threads), "--images", String(images), "--batch", "16"];
       const peer = [python, here("peer/data.py"), "--folder", folder, ...flags];
       return {
         per: images,
@@ -72,6 +93,8 @@ export const rows = [
   dataRow("dino", "DINO crops, 2 x 224 + 8 x 96", { floor: 2, aim: 4 }),
   dataRow("mocov3", "MoCo v3 crops, 2 x 224", { floor: 2, aim: 4 }),
   dataRow("mae", "MAE crop, 224", { floor: 2, aim: 4 }),
+  trainRow("dino", "dino", "vit-s16", "bf16", 16, { floor: 1.5, aim: 2.5 }),
+  trainRow("mae", "mae", "vit-s16", "bf16", 16, { floor: 1.5, aim: 2.5 }),
   {
     name: "knn",
     goal: { floor: 1, aim: 1.5 },

@@ -21,7 +21,7 @@ const help = `Usage: [PYTHON=...] tessera bench compare [options]
   --repeats N     repeats in a turn (default 2)
   --warmup N      steps before the first turn (default 2)
   --batch N       images of a step (default the row's)
-  --images N      images of a turn of the data path (default 128)
+  --images N      images of a repeat of the data path (default 256)
   --clock C       wall (default), or cpu: processor time, for a machine that others use too
   --write         put the rows into docs/performance.md
   --json          one JSON object a row instead of text

@@ -49,7 +49,7 @@ if (dataset.length < batchSize)
   refuse(`${dataset.name} has ${dataset.length} images; --batch is ${batchSize}, expected no more than that`);
 
 /** Batches without end, as tensors that are freed at once. */
-async function* batches(loader) {
+async function* endless(loader) {
   for (let epoch = 0; ; epoch++) {
     for await (const raw of loader.epoch(epoch)) {
       tidy(() => void toTensors(raw, plan));
@@ -62,16 +62,19 @@ async function* batches(loader) {
 function measured(count) {
   const prefetch = 2;
   const loader = createLoader({ dataset, plan, batchSize, workers: count, prefetch, shuffle: true });
-  const stream = batches(loader);
+  const stream = endless(loader);
   const take = async (n) => {
     for (let i = 0; i < n; i++) await stream.next();
   };
+  // Batches come in bursts where workers finish together: a few would be measured as nothing, or as too much.
+  const batches = Math.max(4 * Math.max(1, count), Math.round(images / batchSize));
+  const share = images / (batches * batchSize);
   return {
     async run() {
       await take(prefetch + 1);
       const [start, cpu] = [performance.now(), cpuSeconds()];
-      await take(Math.max(1, Math.round(images / batchSize)));
-      return { wall: (performance.now() - start) / 1000, cpu: cpuSeconds() - cpu };
+      await take(batches);
+      return { wall: (share * (performance.now() - start)) / 1000, cpu: share * (cpuSeconds() - cpu) };
     },
     close: () => loader.close(),
   };
@@ -137,8 +140,7 @@ for (const count of workers) {
   await loader.run();
   const { wall, cpu } = await loader.run();
   await loader.close();
-  const taken = batchSize * Math.max(1, Math.round(images / batchSize));
-  result.workers.push({ workers: count, imagesPerSecond: taken / wall, cpuMilliseconds: (1000 * cpu) / taken });
+  result.workers.push({ workers: count, imagesPerSecond: images / wall, cpuMilliseconds: (1000 * cpu) / images });
 }
 if (values.json) process.stdout.write(`${JSON.stringify(result)}\n`);
 else {

@@ -2,6 +2,7 @@
 //
 // The step is the one of src/train: bytes to tensors, forward, backward, clipping, the update, moving averages; on random images.
 import { createInterface } from "node:readline";
+import { createLoader, openDataset } from "../dist/data/index.js";
 import { SwinTransformer, VisionTransformer } from "../dist/models/index.js";
 import {
   allocatorStats,
@@ -16,11 +17,11 @@ import {
   timeInside,
 } from "../dist/torch/index.js";
 import { createStepper } from "../dist/train/index.js";
-import { readFlags, wholeNumber } from "./_flags.mjs";
+import { readFlags, refuse, wholeNumber } from "./_flags.mjs";
 import { countedOperators, totalFlops } from "./_flops.mjs";
 import { byGroup, regions } from "./_groups.mjs";
 import { methodNames, midRun, models, randomBatch, setupFor } from "./_setups.mjs";
-import { machine, scaled, short, spread, table, timed } from "./_stats.mjs";
+import { cpuSeconds, machine, scaled, short, spread, table, timed } from "./_stats.mjs";
 
 const help = `Usage: tessera bench step [options]
 
@@ -32,6 +33,8 @@ const help = `Usage: tessera bench step [options]
   --warmup N       steps before them (default 2)
   --no-profile     leave out the time by operator
   --operators N    also list the N operators that take longest
+  --data SPEC      train on the images of a data set, through the data path, instead of random bytes; only with --serve
+  --workers N      its worker threads (default the library's choice)
   --json           one JSON object instead of text
   --settings       print the recipe that is measured, and end
   --serve          measure on demand: each line of standard input is a number of steps
@@ -49,6 +52,8 @@ const values = readFlags(help, {
   json: { type: "boolean", default: false },
   settings: { type: "boolean", default: false },
   serve: { type: "boolean", default: false },
+  data: { type: "string" },
+  workers: { type: "string" },
 });
 
 /** Multiplications of two square matrices: operations a second, the best of some. */
@@ -82,6 +87,7 @@ function markRegions({ method, optimizer }) {
 }
 
 function setUp() {
+  if (values.data !== undefined && !values.serve) refuse("--data is measured on demand: add --serve, or see tessera bench train");
   const batch = wholeNumber("batch", values.batch);
   const recipe = setupFor({ method: values.method, model: values.model, batch, dtype: values.dtype });
   if (values.settings) {
@@ -94,7 +100,7 @@ function setUp() {
   markRegions(stepper);
   const raw = randomBatch(stepper.method.views, batch);
   let { step } = midRun;
-  const run = () => stepper.step([raw], { ...midRun, step: step++ });
+  const run = (given = raw) => stepper.step([given], { ...midRun, step: step++ });
   for (let i = 0; i < wholeNumber("warmup", values.warmup, 0); i++) run();
   return { batch, recipe, stepper, run, rssBefore };
 }
@@ -104,6 +110,33 @@ const { batch, stepper, run, rssBefore } = setUp();
 function measure(steps) {
   const times = Array.from({ length: steps }, () => timed(run));
   return { wall: times.map(({ wall }) => wall), cpu: times.map(({ cpu }) => cpu) };
+}
+
+/** As measure, with batches from images; what was prepared while nobody asked is used up first. */
+async function withData() {
+  const prefetch = 2;
+  const dataset = await openDataset(values.data).catch((error) => refuse(error.message));
+  const loader = createLoader({
+    dataset,
+    plan: stepper.method.views,
+    batchSize: batch,
+    prefetch,
+    ...(values.workers !== undefined && { workers: wholeNumber("workers", values.workers, 0) }),
+  });
+  const stream = (async function* () {
+    for (let epoch = 0; ; epoch++) yield* loader.epoch(epoch);
+  })();
+  return async (steps) => {
+    for (let i = 0; i < prefetch; i++) (await stream.next()).value.release();
+    const times = { wall: [], cpu: [] };
+    for (let i = 0; i < steps; i++) {
+      const [start, cpu] = [performance.now(), cpuSeconds()];
+      run((await stream.next()).value);
+      times.wall.push((performance.now() - start) / 1000);
+      times.cpu.push(cpuSeconds() - cpu);
+    }
+    return times;
+  };
 }
 
 const parameters = stepper.method.trainable.parameterCount;
@@ -120,7 +153,8 @@ function memory() {
 if (values.serve) {
   const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
   say({ parameters, flops: countFlops(), memory: memory(), rate: matrixRate(values.dtype), ...machine() });
-  for await (const line of createInterface({ input: process.stdin })) say(measure(wholeNumber("steps", line.trim())));
+  const more = values.data === undefined ? measure : await withData();
+  for await (const line of createInterface({ input: process.stdin })) say(await more(wholeNumber("steps", line.trim())));
   process.exit(0);
 }
 

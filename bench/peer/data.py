@@ -5,15 +5,14 @@
 It says so in one line of JSON when it is warm; then each line of standard input is a number of repeats of --images.
 """
 import argparse
+import importlib.util
 import json
 import os
+import pathlib
 import random
 import resource
 import sys
 import time
-
-import importlib.util
-import pathlib
 
 import torch
 from PIL import Image, ImageFilter
@@ -101,6 +100,29 @@ def one_thread(_):
     torch.set_num_threads(1)
 
 
+def stream_of(folder, views, batch, workers, pil):
+    """Batches without end, and the processor seconds of this process and of its workers, which live on."""
+    more = {"persistent_workers": True, "prefetch_factor": 2, "worker_init_fn": one_thread} if workers else {}
+    loader = DataLoader(Folder(folder, views, pil), batch, shuffle=True, drop_last=True, num_workers=workers, **more)
+    children = stream_of.children = []
+
+    def batches():
+        while True:
+            iterator = iter(loader)
+            children[:] = [each.pid for each in getattr(iterator, "_workers", [])]
+            yield from iterator
+
+    def busy():
+        total, ticks = time.process_time(), os.sysconf("SC_CLK_TCK")
+        for pid in children:
+            with open(f"/proc/{pid}/stat", encoding="utf8") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+            total += (int(fields[11]) + int(fields[12])) / ticks
+        return total
+
+    return batches(), busy
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", required=True)
@@ -110,36 +132,21 @@ def main():
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--decode", choices=["tensor", "pil"], default="tensor")
     given = parser.parse_args()
-    dataset = Folder(given.folder, given.views, given.decode == "pil")
     workers = given.workers
-    more = {"persistent_workers": True, "prefetch_factor": 2, "worker_init_fn": one_thread} if workers else {}
-    loader = DataLoader(dataset, given.batch, shuffle=True, drop_last=True, num_workers=workers, **more)
-    children = []
+    stream, busy = stream_of(given.folder, given.views, given.batch, workers, given.decode == "pil")
+    children = stream_of.children
 
-    def batches():
-        while True:
-            iterator = iter(loader)
-            children[:] = [each.pid for each in getattr(iterator, "_workers", [])]
-            yield from iterator
-
-    def busy():
-        """Processor seconds of this process and of its workers, which live on."""
-        total, ticks = time.process_time(), os.sysconf("SC_CLK_TCK")
-        for pid in children:
-            with open(f"/proc/{pid}/stat", encoding="utf8") as file:
-                fields = file.read().rsplit(")", 1)[1].split()
-            total += (int(fields[11]) + int(fields[12])) / ticks
-        return total
-
-    stream = batches()
+    # Workers finish at about the same time, so batches come in bursts: a few would be measured as nothing, or as too much.
+    count = max(4 * max(1, workers), round(given.images / given.batch))
 
     def run():
         for _ in range(2 * workers):  # what was prepared while nobody asked
             next(stream)
         start, cpu = time.perf_counter(), busy()
-        for _ in range(max(1, round(given.images / given.batch))):
+        for _ in range(count):
             next(stream)
-        return time.perf_counter() - start, busy() - cpu
+        share = given.images / (count * given.batch)
+        return share * (time.perf_counter() - start), share * (busy() - cpu)
 
     run()
     say = lambda value: print(json.dumps(value), flush=True)
