@@ -93,6 +93,7 @@ process.exitCode = failed ? 1 : 0;
 
 /** Whether both do the same: parameters and operations, as each side counts its own. */
 function sameWork([mine, ...others]) {
+  if (mine.facts.flops === undefined) return "not counted";
   const wrong = others.flatMap(({ name, facts }) =>
     ["parameters", "flops"]
       .filter((what) => facts[what] !== mine.facts[what])
