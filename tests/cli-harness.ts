@@ -23,6 +23,16 @@ export interface HowToRun {
 /** A process that has not ended by then is killed, and its code is null. */
 const PATIENCE_MS = 120_000;
 
+/** For onStderr: one signal when a text has come. */
+export function signalAt(text: string, signal: NodeJS.Signals = "SIGINT"): NonNullable<HowToRun["onStderr"]> {
+  let sent = false;
+  return (stderr, kill) => {
+    if (sent || !stderr.includes(text)) return;
+    sent = true;
+    kill(signal);
+  };
+}
+
 /** Runs `tessera ...args` to its end. One thread each: tests run side by side. */
 export function tessera(args: readonly string[], { cwd, env = {}, onStderr }: HowToRun = {}): Promise<Ended> {
   const child = spawn(process.execPath, [bin, ...args], {

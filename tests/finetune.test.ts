@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { VisionTransformer } from "../src/models/index.js";
 import { manualSeed, readSafetensors, writeSafetensors } from "../src/torch/index.js";
-import { tessera, writeTinyFashionMnist } from "./cli-harness.js";
+import { signalAt, tessera, writeTinyFashionMnist } from "./cli-harness.js";
 
 const dieAt = `--import=${new URL("./fixtures/die-at.mjs", import.meta.url).href}`;
 let folder: string;
@@ -95,15 +95,9 @@ describe("tessera evaluate finetune", { timeout: 240_000 }, () => {
   it("stops at Ctrl-C with a checkpoint and code 130, and goes on", async () => {
     const out = join(folder, "stopped");
     const long = ["--set", "epochs=200", "--set", "batchSize=16", "--seed", "3", "-o", out];
-    let asked = false;
     const stopped = await tessera(
       ["evaluate", "finetune", "-w", weights, "-d", `fashion-mnist:${join(folder, "data")}`, "--workers", "0", ...long],
-      {
-        onStderr: (text, kill) => {
-          if (!asked && /step 10\//.test(text)) kill("SIGINT");
-          asked ||= /step 10\//.test(text);
-        },
-      },
+      { onStderr: signalAt("step 10/") },
     );
     expect(stopped.code, stopped.stderr).toBe(130);
     expect(stopped.stdout).toMatch(/interrupted after \d+ steps: go on with --resume --out/);

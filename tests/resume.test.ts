@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type PretrainOptions, pretrain, resolveRecipe } from "../src/train/index.js";
-import { tessera } from "./cli-harness.js";
+import { signalAt, tessera } from "./cli-harness.js";
 import { expectSameRun, filesOf, readLines, tinyRecipe, trainingGround } from "./train-harness.js";
 
 const dieAt = `--import=${new URL("./fixtures/die-at.mjs", import.meta.url).href}`;
@@ -65,24 +65,14 @@ describe.concurrent("kill -9", { timeout: 240_000 }, () => {
 });
 
 describe.concurrent("Ctrl-C", { timeout: 240_000 }, () => {
-  /** Sends a signal when the progress has come to a step. */
-  const signalAt = (step: number, signal: NodeJS.Signals) => {
-    let sent = false;
-    return (text: string, kill: (signal: NodeJS.Signals) => void) => {
-      if (sent || !text.includes(`step ${step}/`)) return;
-      sent = true;
-      kill(signal);
-    };
-  };
-
   it("leaves a checkpoint, says how to go on, and the run that goes on is the same", async () => {
     const out = join(ground.folder, "interrupted");
-    const first = await start(out, "float32", { onStderr: signalAt(3, "SIGINT") });
+    const first = await start(out, "float32", { onStderr: signalAt("step 3/") });
     expect(first.code, first.stderr).toBe(130);
     const step = Number(/stopped at step (\d+); go on with --resume --out/.exec(first.stderr)?.[1]);
     expect(filesOf(out)).toContain(`checkpoints/step-${String(step).padStart(9, "0")}.safetensors`);
     expect(first.stderr).toContain("SIGINT: finishing this step and writing a checkpoint (again to quit at once)");
-    const second = await start(out, "float32", { workers: 2, onStderr: signalAt(12, "SIGTERM") });
+    const second = await start(out, "float32", { workers: 2, onStderr: signalAt("step 12/", "SIGTERM") });
     expect(second.code, second.stderr).toBe(130);
     const last = await start(out, "float32");
     expect(last.code, last.stderr).toBe(0);
