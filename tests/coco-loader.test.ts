@@ -18,6 +18,7 @@ import {
 } from "../src/data/index.js";
 import { detectionPicture } from "../src/evaluate/index.js";
 import { memoryStats, tidy } from "../src/torch/index.js";
+import { collectGarbage } from "./garbage.js";
 
 let root = "";
 let data: CocoDataset;
@@ -197,6 +198,7 @@ describe("the detection loader", () => {
 
   it("makes tensors of batches: normalised, padded with zeros, nothing left over", async () => {
     const [batch] = await batches({ plan: plain, shuffle: false });
+    collectGarbage();
     const before = memoryStats().handles;
     tidy(() => {
       const { images, samples } = detectionTensors(batch!, plain);

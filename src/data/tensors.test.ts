@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { collectGarbage } from "../../tests/garbage.js";
 import { memoryStats, tensor, tidy } from "../torch/index.js";
 import { DataError, denormalise, type RawBatch, toTensors } from "./index.js";
 
@@ -45,6 +46,7 @@ describe("toTensors", () => {
     const grey = { channels: 1, mean: [0.3], std: [0.7] } as const;
     tidy(() => {
       const raw = rawBatch([1, 2, 1, 3, 3]);
+      collectGarbage();
       const before = memoryStats().handles;
       const { views } = toTensors(raw, grey);
       expect(memoryStats().handles).toBe(before + 1);

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { collectGarbage } from "../../tests/garbage.js";
 import { fromTypedArray, Generator, memoryStats, normalize, randn, type Tensor, tensor, tidy, zeros } from "../torch/index.js";
 import { EvaluateError, nearestNeighbors } from "./index.js";
 
@@ -60,6 +61,7 @@ describe("nearestNeighbors", () => {
   it("takes features in lower precision, and leaves nothing behind", () => {
     tidy(() => {
       const bank = randn([40, 8]).to("bfloat16");
+      collectGarbage();
       const before = memoryStats().handles;
       const { indices, similarities } = nearestNeighbors({ bank, queries: bank, k: 1 });
       expect(indices.view([-1]).toArray()).toEqual(Array.from({ length: 40 }, (_, i) => i));

@@ -1,5 +1,6 @@
 // Read-outs against the encoder's own outputs.
 import { describe, expect, it } from "vitest";
+import { collectGarbage } from "../../tests/garbage.js";
 import { VisionTransformer } from "../models/index.js";
 import { cat, manualSeed, memoryStats, randn, type Tensor, tidy } from "../torch/index.js";
 import { EvaluateError, isReadout, needsClassToken, readoutOf, readoutProblem, readoutsOf } from "./index.js";
@@ -41,6 +42,7 @@ describe("readoutsOf", () => {
     const images = randn([1, 1, 8, 8]);
     const read = readoutOf(encoder, "class:3+level:0");
     tidy(() => read(images)).dispose();
+    collectGarbage();
     const before = memoryStats().handles;
     const made = tidy(() => read(images));
     expect(memoryStats().handles).toBe(before + 1);

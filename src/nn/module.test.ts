@@ -1,5 +1,6 @@
 // Module: names, sharing, state dicts and their errors, modes, moving, and what stays alive.
 import { describe, expect, test } from "vitest";
+import { collectGarbage } from "../../tests/garbage.js";
 import {
   manualSeed,
   memoryStats,
@@ -237,6 +238,7 @@ describe("what stays alive", () => {
     const net = new Net();
     const x = randn([4, 3]);
     noGrad(() => net.call(x).dispose());
+    collectGarbage();
     const before = memoryStats().handles;
     const out = noGrad(() => net.call(x));
     expect(memoryStats().handles).toBe(before + 1);
@@ -254,6 +256,7 @@ describe("what stays alive", () => {
     expect(weight.isDisposed).toBe(false);
   });
   test("dispose frees every parameter and buffer", () => {
+    collectGarbage();
     const before = memoryStats().handles;
     const net = new Sequential(new Linear(3, 3), new BatchNorm1d(3), new Dropout(0.5));
     expect(memoryStats().handles).toBeGreaterThan(before);

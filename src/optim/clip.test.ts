@@ -1,6 +1,7 @@
 // Gradient clipping against PyTorch and DINO's rule (tests/reference/optim_steps.py), and what must hold for any gradients.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { collectGarbage } from "../../tests/garbage.js";
 import { expectClose, fill, readGolden, type Stored } from "../../tests/reference/golden.js";
 import { memoryStats, type Tensor, tensor, tidy, zeros } from "../torch/index.js";
 import { clipGradNorm, clipGradNormPerTensor, NonFiniteGradientError } from "./index.js";
@@ -123,6 +124,7 @@ test("no gradient at all: norm 0, or no norms", () => {
 
 test("leaves one handle: the result", () => {
   const parameters = withGradients();
+  collectGarbage();
   const before = memoryStats().handles;
   clipGradNorm(parameters, 1).dispose();
   clipGradNormPerTensor(parameters, 1).dispose();

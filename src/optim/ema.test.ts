@@ -1,6 +1,7 @@
 // The momentum teacher: its values against the plain formula (tests/reference/optim_steps.py), its ends, its buffers and its pairing.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { collectGarbage } from "../../tests/garbage.js";
 import { expectClose, fill, readGolden, type Stored } from "../../tests/reference/golden.js";
 import { BatchNorm1d, Linear, Module, parameter, Sequential } from "../nn/index.js";
 import { manualSeed, memoryStats, noGrad, randn, type Tensor, tidy } from "../torch/index.js";
@@ -71,6 +72,7 @@ describe("properties", () => {
   test("leaves no handle behind and no history", () => {
     const [teacher, student] = pair(2);
     const ema = new Ema(teacher, student);
+    collectGarbage();
     const before = memoryStats().handles;
     ema.update(0.9);
     expect(memoryStats().handles).toBe(before);

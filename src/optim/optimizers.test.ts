@@ -1,5 +1,6 @@
 // Optimisers step by step against PyTorch (tests/reference/optim_steps.py), with rates that change and gradients that are missing.
 import { describe, expect, test } from "vitest";
+import { collectGarbage } from "../../tests/garbage.js";
 import { expectClose, fill, readGolden, type Stored, testRegenerates } from "../../tests/reference/golden.js";
 import { fusedAdamW, manualSeed, memoryStats, randn, type Tensor, tensor, tidy, zeros } from "../torch/index.js";
 import { AdamW, LARS, type Optimizer, OptimizerError, type OptimizerState, type ParameterGroup, SGD } from "./index.js";
@@ -238,6 +239,7 @@ describe("what it leaves behind", () => {
       const optimizer = make(groups);
       tidy(() => takeStep(optimizer, parameters, 2));
       tidy(() => takeStep(optimizer, parameters, 4));
+      collectGarbage();
       const before = memoryStats().handles;
       optimizer.step();
       optimizer.zeroGrad();

@@ -1,5 +1,6 @@
 // Everything together: a small network learns, leaves no handle behind, and repeats itself from a seed.
 import { describe, expect, test } from "vitest";
+import { collectGarbage } from "../../tests/garbage.js";
 import { BatchNorm1d, Dropout, GELU, Linear, Sequential } from "../nn/index.js";
 import { Generator, manualSeed, memoryStats, randn, setNumThreads, type Tensor, tidy } from "../torch/index.js";
 import { AdamW, clipGradNorm, decayGroups, Ema, LARS, type Optimizer, SGD, schedule } from "./index.js";
@@ -50,6 +51,7 @@ describe("fifty steps", () => {
   };
   for (const [name, create] of Object.entries(optimizers)) {
     test(`${name}: the number of live handles is constant, the loss falls, and a seed repeats it all`, () => {
+      collectGarbage();
       const before = memoryStats().handles;
       const { losses, handles, weights } = train(create, 50);
       expect(new Set(handles).size).toBe(1);
