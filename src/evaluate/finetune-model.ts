@@ -2,8 +2,9 @@
 
 import { type Encoder, SwinTransformer, VisionTransformer, type VitConfig } from "../models/index.js";
 import { init, LayerNorm, Linear, Module } from "../nn/index.js";
-import { layerDecayGroups, type ParameterGroup, swinLayerOf, vitLayerOf } from "../optim/index.js";
+import type { ParameterGroup } from "../optim/index.js";
 import { atLeastFloat32, type Tensor, writeSafetensors } from "../torch/index.js";
+import { encoderDecayGroups, layersOf } from "./encoder-layers.js";
 import { EvaluateError } from "./errors.js";
 import type { FinetuneSettings } from "./finetune-settings.js";
 
@@ -102,18 +103,6 @@ export function trainableEncoder(
   return made;
 }
 
-/** Where an encoder's parameters lie, counted from 0 at the input, and how many blocks there are. */
-export function layersOf(given: Encoder): { blocks: number; layerOf: (name: string) => number } {
-  const encoder = backbone(given);
-  if (encoder instanceof SwinTransformer) {
-    const { depths } = encoder.config;
-    return { blocks: depths.reduce((sum, depth) => sum + depth, 0), layerOf: (name) => swinLayerOf(name, depths) };
-  }
-  return { blocks: encoder.depth, layerOf: (name) => vitLayerOf(name, encoder.depth) };
-}
-
-const inEncoder = "encoder.";
-
 /** Stops training what the settings leave out. @throws EvaluateError for more blocks than there are */
 export function freezeParts(model: Classifier, { freeze, lastBlocks }: Pick<FinetuneSettings, "freeze" | "lastBlocks">): void {
   const { encoder } = model;
@@ -132,12 +121,7 @@ export function freezeParts(model: Classifier, { freeze, lastBlocks }: Pick<Fine
 
 /** The parameters that are trained, by layer-wise decay of the learning rate and by weight decay. */
 export function classifierGroups(model: Classifier, layerDecay: number): ParameterGroup[] {
-  const { blocks, layerOf } = layersOf(model.encoder);
-  return layerDecayGroups(model, {
-    layerDecay,
-    rule: "no-bias-norm-tokens",
-    layerOf: (name) => (name.startsWith(inEncoder) ? layerOf(name.slice(inEncoder.length)) : blocks + 1),
-  });
+  return encoderDecayGroups(model, { encoder: model.encoder, prefix: "encoder.", layerDecay });
 }
 
 /** The classifier's tensors by timm's names. */

@@ -10,10 +10,10 @@ import {
 } from "../../data/index.js";
 import type { FitTask, Scores } from "../../fit/index.js";
 import type { MaskRcnn } from "../../models/index.js";
-import { AdamW, cosine, layerDecayGroups, linear, type ParameterGroup, type Schedule } from "../../optim/index.js";
+import { AdamW, cosine, linear, type ParameterGroup, type Schedule } from "../../optim/index.js";
 import type { Tensor } from "../../torch/index.js";
+import { encoderDecayGroups } from "../encoder-layers.js";
 import { EvaluateError } from "../errors.js";
-import { layersOf } from "../finetune-model.js";
 import type { DetectionSettings } from "./detection-settings.js";
 import { type Detector, divisorOf } from "./detector.js";
 import { testDetector } from "./judge.js";
@@ -44,16 +44,9 @@ export function detectionRate(settings: DetectionSettings, stepsPerEpoch: number
   };
 }
 
-const inEncoder = "backbone.body.encoder.";
-
 /** The parameters that are trained, by layer-wise decay of the learning rate in the encoder and by weight decay. */
 export function detectorGroups(model: MaskRcnn, layerDecay: number): ParameterGroup[] {
-  const { blocks, layerOf } = layersOf(model.backbone.body.encoder);
-  return layerDecayGroups(model, {
-    layerDecay,
-    rule: "no-bias-norm-tokens",
-    layerOf: (name) => (name.startsWith(inEncoder) ? layerOf(name.slice(inEncoder.length)) : blocks + 1),
-  });
+  return encoderDecayGroups(model, { encoder: model.backbone.body.encoder, prefix: "backbone.body.encoder.", layerDecay });
 }
 
 /** How a training shows images. */

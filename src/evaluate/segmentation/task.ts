@@ -10,17 +10,10 @@ import {
   toPixelTensors,
 } from "../../data/index.js";
 import type { FitTask, Scores } from "../../fit/index.js";
-import { type Segmenter, SwinTransformer } from "../../models/index.js";
-import {
-  AdamW,
-  decayGroups,
-  layerDecayGroups,
-  type ParameterGroup,
-  type Schedule,
-  swinLayerOf,
-  vitLayerOf,
-} from "../../optim/index.js";
+import type { Segmenter } from "../../models/index.js";
+import { AdamW, decayGroups, type ParameterGroup, type Schedule } from "../../optim/index.js";
 import type { Tensor } from "../../torch/index.js";
+import { encoderDecayGroups } from "../encoder-layers.js";
 import { EvaluateError } from "../errors.js";
 import type { SavedTest } from "./infer.js";
 import { segmentationLoss } from "./loss.js";
@@ -64,16 +57,9 @@ export function trainingPlan(settings: SegmentSettings, { channels, mean, std }:
 
 /** The parameters that are trained, by layer-wise decay of the learning rate in the encoder and by weight decay. */
 export function segmenterGroups(model: Segmenter, layerDecay: number): ParameterGroup[] {
-  const rule = "no-bias-norm-tokens";
-  const { encoder } = model;
   // The head alone has no layers to count.
-  if (layerDecay === 1 || model.frozen) return decayGroups(model, rule);
-  const prefix = "backbone.encoder.";
-  const depths = encoder instanceof SwinTransformer ? encoder.config.depths : undefined;
-  const blocks = depths ? depths.reduce((sum, depth) => sum + depth, 0) : encoder.depth;
-  const inside = (name: string) => (depths ? swinLayerOf(name, depths) : vitLayerOf(name, encoder.depth));
-  const layerOf = (name: string) => (name.startsWith(prefix) ? inside(name.slice(prefix.length)) : blocks + 1);
-  return layerDecayGroups(model, { layerDecay, rule, layerOf });
+  if (layerDecay === 1 || model.frozen) return decayGroups(model, "no-bias-norm-tokens");
+  return encoderDecayGroups(model, { encoder: model.encoder, prefix: "backbone.encoder.", layerDecay });
 }
 
 /** @throws EvaluateError for a batch larger than the images, or an interval of evaluations that does not divide the training */
