@@ -5,7 +5,7 @@ import type { DetectionPreset } from "../evaluate/index.js";
 import type { Scores } from "../fit/index.js";
 import { EXIT, UsageError } from "./errors.js";
 import { cocoPercent } from "./evaluate-coco.js";
-import { exitOf, type FitFlags, fitFolder, fitOptions, fitReporter } from "./evaluate-fit.js";
+import { exitOf, type FitFlags, fitArguments, fitFolder, fitOptions, fitReporter } from "./evaluate-fit.js";
 import { normalizationOf } from "./evaluate-subject.js";
 import { whole } from "./numbers.js";
 import { Counter, print, printJson, table } from "./output.js";
@@ -95,18 +95,10 @@ async function first(all: CocoDataset, count: number): Promise<CocoDataset> {
 
 async function train(file: string, flags: DetectFlags): Promise<number> {
   const { json = false, quiet = false, resume = false, bf16 = false, fromScratch = false, preset = "small" } = flags;
-  if (resume && flags.out === undefined) throw new UsageError("--resume needs the folder of the training: --out DIR");
-  const workers = flags.workers === undefined ? undefined : whole("--workers", flags.workers, 0);
+  const { sets, workers } = fitArguments(flags, "epochs");
   const heads = flags.heads === undefined ? {} : { heads: whole("--heads", flags.heads) };
   const { trainDetector, detectionSettingsOf } = await import("../evaluate/index.js");
-  const settings = detectionSettingsOf({
-    preset,
-    sets: [
-      ...flags.set,
-      ...(flags.epochs === undefined ? [] : [`epochs=${whole("--epochs", flags.epochs)}`]),
-      ...(flags.seed === undefined ? [] : [`seed=${whole("--seed", flags.seed, 0)}`]),
-    ],
-  });
+  const settings = detectionSettingsOf({ preset, sets });
   const images = await openImages(flags);
   const weights = await loadWeights(file, heads);
   const { detectionPlan } = await import("../data/index.js");

@@ -1,8 +1,7 @@
 // `tessera evaluate finetune`: what an encoder is worth when it is trained on with a classifier on it, by a published protocol or ours.
 import { type Command, Option } from "commander";
 import type { FinetunePreset, FinetuneResult } from "../evaluate/index.js";
-import { UsageError } from "./errors.js";
-import { exitOf, type FitFlags, fitFolder, fitOptions, fitReporter } from "./evaluate-fit.js";
+import { exitOf, type FitFlags, fitArguments, fitFolder, fitOptions, fitReporter } from "./evaluate-fit.js";
 import { writeReport } from "./evaluate-report.js";
 import { described, openSubject, type SubjectFlags, subjectOptions } from "./evaluate-subject.js";
 import { percent, whole } from "./numbers.js";
@@ -47,18 +46,10 @@ Examples:
 
 async function evaluateFinetune(flags: FinetuneFlags): Promise<number> {
   const { json = false, resume = false, bf16 = false, fromScratch = false } = flags;
-  if (resume && flags.out === undefined) throw new UsageError("--resume needs the folder of the training: --out DIR");
+  const { sets, workers } = fitArguments(flags, "epochs");
   const images = flags.images === undefined ? undefined : whole("--images", flags.images);
-  const workers = flags.workers === undefined ? undefined : whole("--workers", flags.workers, 0);
   const { finetune, finetunePlan } = await import("../evaluate/index.js");
-  const settings = finetunePlan({
-    ...(flags.preset && { preset: flags.preset }),
-    sets: [
-      ...flags.set,
-      ...(flags.epochs === undefined ? [] : [`epochs=${whole("--epochs", flags.epochs)}`]),
-      ...(flags.seed === undefined ? [] : [`seed=${whole("--seed", flags.seed, 0)}`]),
-    ],
-  });
+  const settings = finetunePlan({ ...(flags.preset && { preset: flags.preset }), sets });
   const subject = await openSubject(flags, "fine-tuning", { pixels: false });
   const { weights, test, plan } = subject;
   const { subset } = await import("../data/index.js");

@@ -2,7 +2,8 @@
 import { basename, dirname, join } from "node:path";
 import type { Command } from "commander";
 import type { FitResult, Reporter } from "../fit/index.js";
-import { EXIT } from "./errors.js";
+import { EXIT, UsageError } from "./errors.js";
+import { whole } from "./numbers.js";
 import { collect, stamp } from "./pretrain.js";
 
 export interface FitFlags {
@@ -25,6 +26,23 @@ export function fitOptions(command: Command, kind: string): Command {
     .option("--bf16", "compute in bfloat16 where it is safe")
     .option("--json", "the result as JSON on standard output")
     .option("-q, --quiet", "no progress");
+}
+
+/** What all trainings read off their flags before anything is loaded. `length` is the setting that says how long a training is. */
+export function fitArguments<Length extends string>(
+  flags: FitFlags & { workers?: string } & { [Key in Length]?: string },
+  length: Length,
+): { sets: string[]; workers: number | undefined } {
+  if (flags.resume && flags.out === undefined) throw new UsageError("--resume needs the folder of the training: --out DIR");
+  const given = flags[length];
+  return {
+    sets: [
+      ...flags.set,
+      ...(given === undefined ? [] : [`${length}=${whole(`--${length}`, given)}`]),
+      ...(flags.seed === undefined ? [] : [`seed=${whole("--seed", flags.seed, 0)}`]),
+    ],
+    workers: flags.workers === undefined ? undefined : whole("--workers", flags.workers, 0),
+  };
 }
 
 /** Where a training writes: what is asked for, else a new folder beside the weights' run, or in runs/. */

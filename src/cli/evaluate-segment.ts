@@ -3,7 +3,7 @@ import { type Command, Option } from "commander";
 import type { Dataset } from "../data/index.js";
 import type { ClassScore, SegmentationScores, SegmentPreset } from "../evaluate/index.js";
 import { EXIT, UsageError } from "./errors.js";
-import { exitOf, type FitFlags, fitFolder, fitOptions, fitReporter } from "./evaluate-fit.js";
+import { exitOf, type FitFlags, fitArguments, fitFolder, fitOptions, fitReporter } from "./evaluate-fit.js";
 import { normalizationOf } from "./evaluate-subject.js";
 import { percent, whole } from "./numbers.js";
 import { Counter, print, printJson, table } from "./output.js";
@@ -76,21 +76,13 @@ async function openPart(part: "train" | "test", { data, test }: SegmentFlags): P
 
 async function train(file: string, flags: SegmentFlags): Promise<number> {
   const { json = false, quiet = false, resume = false, bf16 = false, fromScratch = false, preset = "small" } = flags;
-  if (resume && flags.out === undefined) throw new UsageError("--resume needs the folder of the training: --out DIR");
-  const workers = flags.workers === undefined ? undefined : whole("--workers", flags.workers, 0);
+  const { sets, workers } = fitArguments(flags, "iterations");
   const heads = flags.heads === undefined ? {} : { heads: whole("--heads", flags.heads) };
   const [{ segment, segmentPlan }, { segmentationPlan }] = await Promise.all([
     import("../evaluate/index.js"),
     import("../data/index.js"),
   ]);
-  const settings = segmentPlan({
-    preset,
-    sets: [
-      ...flags.set,
-      ...(flags.iterations === undefined ? [] : [`iterations=${whole("--iterations", flags.iterations)}`]),
-      ...(flags.seed === undefined ? [] : [`seed=${whole("--seed", flags.seed, 0)}`]),
-    ],
-  });
+  const settings = segmentPlan({ preset, sets });
   const weights = await loadWeights(file, heads);
   const [from, to] = [await openPart("train", flags), await openPart("test", flags)];
   const channels = weights.encoder.channels === 1 ? 1 : 3;
