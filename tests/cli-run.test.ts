@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { tessera, writeTinyFashionMnist } from "./cli-harness.js";
+import { signalAt, tessera, writeTinyFashionMnist } from "./cli-harness.js";
 
 let folder: string;
 let recipe: string;
@@ -38,6 +38,29 @@ export default defineRecipe({
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const slow = { timeout: 240_000 };
+
+/** A probe of a run that is killed goes on as if nothing had been, with the same options only. */
+async function killedAndResumed(out: string, env: Record<string, string>, report: readonly string[]): Promise<void> {
+  const killed = join(out, "killed");
+  const long = ["evaluate", "linear", "-w", out, "--epochs", "200", "--lr", "0.1,1", "-o", killed, "--json"];
+  const died = await tessera(long, { env, onStderr: signalAt("training: ", "SIGKILL") });
+  expect(died).toMatchObject({ code: null, stdout: "" });
+  expect(readdirSync(killed)).toEqual(["unfinished"]);
+  const again = await tessera(long, { env });
+  expect(again.code).toBe(1);
+  expect(again.stderr).toMatch(/killed\/unfinished already holds .*--resume\n$/);
+  const other = await tessera([...long, "--seed", "1", "--resume"], { env });
+  expect(other.code).toBe(1);
+  expect(other.stderr).toMatch(/was begun with other settings: seed \(not given then, 1 now\)/);
+  const finished = await tessera([...long, "--resume"], { env });
+  expect(finished.code, finished.stderr).toBe(0);
+  expect(finished.stderr).not.toMatch(/features: /); // they were all there
+  const { seconds: _, ...straight } = JSON.parse((await tessera([...long.slice(0, -3), "--json"], { env })).stdout);
+  expect(JSON.parse(finished.stdout)).toMatchObject(straight);
+  expect(readdirSync(killed).sort()).toEqual(report);
+  const nowhere = await tessera(["evaluate", "knn", "-w", out, "--resume"], { env });
+  expect(nowhere).toMatchObject({ code: 2, stderr: "tessera: --resume needs the folder of the evaluation: --out DIR\n" });
+}
 
 describe("a run", slow, () => {
   it("trains into a folder named after the recipe, and prints one JSON object", async () => {
@@ -141,6 +164,7 @@ describe("a run", slow, () => {
     const { title, accuracy } = JSON.parse(readFileSync(join(nearest, "classes.json"), "utf8"));
     const [, readout, k] = /^k-NN \((\w+), k (\d)\) of /.exec(title)!;
     expect(accuracy).toBeCloseTo(readouts[readout!].top1[k!], 12);
+    await killedAndResumed(out, env, report);
     const inFile = await tessera(["evaluate", "knn", "-w", out, "-o", join(nearest, "result.json")], { env });
     expect(inFile.code).toBe(2);
     expect(inFile.stderr).toMatch(/^tessera: --out is .*result\.json, which cannot be a folder: /);

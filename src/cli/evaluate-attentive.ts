@@ -39,6 +39,7 @@ async function evaluateAttentive(flags: AttentiveFlags): Promise<number> {
   const protocol = { preset, heads, ...protocolOf(flags) };
   return await evaluateProbe(flags, {
     name: "attentive probe",
+    protocol,
     pixels: false,
     run: async (images, { weights }) => {
       const { attentiveProbe } = await import("../evaluate/index.js");

@@ -2,7 +2,8 @@
 import type { Command } from "commander";
 import type { Tensor } from "../torch/index.js";
 import { EXIT, UsageError } from "./errors.js";
-import { openOut, outOption, writeReport } from "./evaluate-report.js";
+import { checkKeep, keepingIn } from "./evaluate-keep.js";
+import { outOption, writeReport } from "./evaluate-report.js";
 import { described, openSubject, readoutsFor, readoutsNamed, type SubjectFlags, subjectOptions } from "./evaluate-subject.js";
 import { given, listed, percent, positive, whole } from "./numbers.js";
 import { Counter, print, printJson, table } from "./output.js";
@@ -14,6 +15,7 @@ interface KnnFlags extends SubjectFlags {
   queries?: string;
   temperature?: string;
   out?: string;
+  resume?: boolean;
   json?: boolean;
   quiet?: boolean;
 }
@@ -50,45 +52,48 @@ async function evaluateKnnOf(flags: KnnFlags): Promise<number> {
   const querySize = given(flags.queries, (text) => whole("--queries", text));
   const temperature = given(flags.temperature, (text) => positive("--temperature", text));
 
+  checkKeep(flags);
   const subject = await openSubject(flags, "k-NN");
-  openOut(out);
   const { weights, train, test, plan } = subject;
   const { evaluateKnn, pixelFeatures, readoutsOf } = await import("../evaluate/index.js");
-  const fn = weights
-    ? readoutsOf(weights.encoder, await readoutsFor(weights, flags))
-    : (images: Tensor) => ({ pixels: pixelFeatures(plan)(images) });
-  const counter = new Counter("features", quiet);
-  const { readouts, ...sizes } = await evaluateKnn({
-    confusion: out !== undefined,
-    train,
-    test,
-    plan,
-    fn,
-    ...(weights && { module: weights.encoder }),
-    onProgress: (done, total) => counter.show(done, total),
-    ...(ks && { k: ks }),
-    ...(temperature !== undefined && { temperature }),
-    ...(bankSize !== undefined && { bankSize }),
-    ...(querySize !== undefined && { querySize }),
+  const wanted = weights && (await readoutsFor(weights, flags));
+  const fn = weights ? readoutsOf(weights.encoder, wanted!) : (images: Tensor) => ({ pixels: pixelFeatures(plan)(images) });
+  const begun = { evaluation: "k-NN", readouts: wanted, bankSize, querySize };
+  await keepingIn(flags, { subject, begun }, async (keep) => {
+    const counter = new Counter("features", quiet);
+    const { readouts, ...sizes } = await evaluateKnn({
+      confusion: out !== undefined,
+      train,
+      test,
+      plan,
+      fn,
+      ...(weights && { module: weights.encoder }),
+      onProgress: (done, total) => counter.show(done, total),
+      ...(keep && { keep }),
+      ...(ks && { k: ks }),
+      ...(temperature !== undefined && { temperature }),
+      ...(bankSize !== undefined && { bankSize }),
+      ...(querySize !== undefined && { querySize }),
+    });
+    counter.end();
+    // Confusion matrices have as many numbers as pairs of classes: a file's matter.
+    const scores = Object.fromEntries(Object.entries(readouts).map(([name, { top1, top5 }]) => [name, { top1, top5 }]));
+    const told = { ...described(subject), readouts: scores, ...sizes };
+    const rows = Object.entries(scores).flatMap(([name, { top1, top5 }]) =>
+      Object.keys(top1).map((k) => ({ name, k: Number(k), top1: top1[Number(k)]!, top5: top5[Number(k)]! })),
+    );
+    if (json) printJson(told);
+    else {
+      print(`k-NN of ${subject.name}: ${sizes.queries} images of ${test.name} by ${sizes.bank} of ${train.name}`);
+      const cells = rows.map(({ name, k, top1, top5 }) => [name, String(k), percent(top1), percent(top5)]);
+      print(table([["read-out", "k", "top-1", "top-5"], ...cells]));
+    }
+    if (out !== undefined) {
+      const best = rows.reduce((a, b) => (b.top1 > a.top1 ? b : a));
+      const title = `k-NN (${best.name}, k ${best.k}) of ${subject.name}`;
+      const confusion = readouts[best.name]!.confusion![best.k]!;
+      await writeReport(out, { title, names: test.classes!, confusion, result: told }, quiet);
+    }
   });
-  counter.end();
-  // Confusion matrices have as many numbers as pairs of classes: a file's matter.
-  const scores = Object.fromEntries(Object.entries(readouts).map(([name, { top1, top5 }]) => [name, { top1, top5 }]));
-  const told = { ...described(subject), readouts: scores, ...sizes };
-  const rows = Object.entries(scores).flatMap(([name, { top1, top5 }]) =>
-    Object.keys(top1).map((k) => ({ name, k: Number(k), top1: top1[Number(k)]!, top5: top5[Number(k)]! })),
-  );
-  if (json) printJson(told);
-  else {
-    print(`k-NN of ${subject.name}: ${sizes.queries} images of ${test.name} by ${sizes.bank} of ${train.name}`);
-    const cells = rows.map(({ name, k, top1, top5 }) => [name, String(k), percent(top1), percent(top5)]);
-    print(table([["read-out", "k", "top-1", "top-5"], ...cells]));
-  }
-  if (out !== undefined) {
-    const best = rows.reduce((a, b) => (b.top1 > a.top1 ? b : a));
-    const title = `k-NN (${best.name}, k ${best.k}) of ${subject.name}`;
-    const confusion = readouts[best.name]!.confusion![best.k]!;
-    await writeReport(out, { title, names: test.classes!, confusion, result: told }, quiet);
-  }
   return EXIT.done;
 }

@@ -44,6 +44,7 @@ async function evaluateLinear(flags: LinearFlags): Promise<number> {
   const protocol = { preset, readout: readouts[0], optimizer, batchNorm, ...protocolOf(flags) };
   return await evaluateProbe(flags, {
     name: "linear probe",
+    protocol,
     run: async (images) => await (await import("../evaluate/index.js")).linearProbe({ ...images, protocol }),
     describe: ({ plan, width }) => {
       const norm = plan.batchNorm ? ", batch norm" : "";

@@ -2,7 +2,8 @@
 import { type Command, Option } from "commander";
 import type { ProbeImages, ProbePlan, ProbeResult, TrainingProgress } from "../evaluate/index.js";
 import { EXIT } from "./errors.js";
-import { openOut, outOption, writeReport } from "./evaluate-report.js";
+import { checkKeep, keepingIn } from "./evaluate-keep.js";
+import { outOption, writeReport } from "./evaluate-report.js";
 import { described, openSubject, type Subject, type SubjectFlags, subjectOptions } from "./evaluate-subject.js";
 import { given, listed, notNegative, percent, positive, whole } from "./numbers.js";
 import { Counter, print, printJson, table } from "./output.js";
@@ -20,6 +21,7 @@ export interface ProbeFlags extends SubjectFlags {
   bf16?: boolean;
   seed?: string;
   out?: string;
+  resume?: boolean;
   json?: boolean;
   quiet?: boolean;
 }
@@ -89,6 +91,8 @@ interface Probe<Result> {
   name: string;
   /** As the command's. */
   pixels?: boolean;
+  /** The changes to the protocol, for who goes on to be sure that they are the same. */
+  protocol: Readonly<Record<string, unknown>>;
   run(images: ProbeImages & { onProgress(progress: TrainingProgress): void }, subject: Subject): Promise<Result>;
   /** The protocol in one line. */
   describe(result: Result): string;
@@ -97,45 +101,48 @@ interface Probe<Result> {
 /** Runs a probe as the flags say, and tells, prints and writes what came out. */
 export async function evaluateProbe<Result extends ProbeResult & { plan: ProbePlan }>(
   flags: ProbeFlags,
-  { name, pixels = true, run, describe }: Probe<Result>,
+  { name, pixels = true, protocol, run, describe }: Probe<Result>,
 ): Promise<number> {
   const { json = false, quiet = false, bf16, out } = flags;
   const augment = flags.augment === true ? true : given(flags.augment, (text) => whole("--augment", text));
   const images = given(flags.images, (text) => whole("--images", text));
   const cacheBytes = given(flags.cache, (text) => notNegative("--cache", text) * 2 ** 30);
+  checkKeep(flags);
   const subject = await openSubject(flags, `${/^[aeiou]/.test(name) ? "an" : "a"} ${name}`, { pixels });
-  openOut(out);
   const { weights, test, plan } = subject;
   const { subset } = await import("../data/index.js");
   const train = images === undefined || images >= subject.train.length ? subject.train : subset(subject.train, images);
-  const counter = new Counter("features", quiet);
-  const training = new Counter("training", quiet);
-  const { confusion, ...result } = await run(
-    {
-      ...(weights && { encoder: weights.encoder }),
-      train,
-      test,
-      plan,
-      ...defined({ augment, cacheBytes, bf16 }),
-      onFeatures: (done, total) => counter.show(done, total),
-      onProgress: ({ done, total, epoch, epochs }) => {
-        counter.end();
-        training.show(done, total, `, epoch ${epoch} of ${epochs}`);
+  const begun = { evaluation: name, ...protocol, augment, images, cacheBytes, bf16 };
+  await keepingIn(flags, { subject, begun }, async (keep) => {
+    const counter = new Counter("features", quiet);
+    const training = new Counter("training", quiet);
+    const { confusion, ...result } = await run(
+      {
+        ...(weights && { encoder: weights.encoder }),
+        train,
+        test,
+        plan,
+        ...defined({ augment, cacheBytes, bf16, keep }),
+        onFeatures: (done, total) => counter.show(done, total),
+        onProgress: ({ done, total, epoch, epochs }) => {
+          counter.end();
+          training.show(done, total, `, epoch ${epoch} of ${epochs}`);
+        },
       },
-    },
-    subject,
-  );
-  counter.end();
-  training.end();
-  const told = { ...described(subject), ...result }; // the matrix has as many numbers as pairs of classes: a file's matter
-  if (json) printJson(told);
-  else {
-    const from = `learnt from ${result.images.train} of ${train.name}`;
-    print(`${name} of ${subject.name}: ${result.images.test} images of ${test.name}, ${from}`);
-    print(describe({ ...result, confusion } as Result));
-    print(gridTable(result));
-  }
-  await writeReport(out, { title: `${name} of ${subject.name}`, names: test.classes!, confusion, result: told }, quiet);
+      subject,
+    );
+    counter.end();
+    training.end();
+    const told = { ...described(subject), ...result }; // the matrix has as many numbers as pairs of classes: a file's matter
+    if (json) printJson(told);
+    else {
+      const from = `learnt from ${result.images.train} of ${train.name}`;
+      print(`${name} of ${subject.name}: ${result.images.test} images of ${test.name}, ${from}`);
+      print(describe({ ...result, confusion } as Result));
+      print(gridTable(result));
+    }
+    await writeReport(out, { title: `${name} of ${subject.name}`, names: test.classes!, confusion, result: told }, quiet);
+  });
   return EXIT.done;
 }
 

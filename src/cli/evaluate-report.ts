@@ -6,10 +6,12 @@ import { UsageError } from "./errors.js";
 import { say } from "./output.js";
 
 export function outOption(command: Command): Command {
-  return command.option(
-    "-o, --out <folder>",
-    "write the result, the confusion matrix and each class's accuracy there, with pictures",
-  );
+  return command
+    .option(
+      "-o, --out <folder>",
+      "write the result, the confusion matrix and each class's accuracy there, with pictures; what is done is kept there meanwhile",
+    )
+    .option("--resume", "go on with the evaluation in --out that was interrupted");
 }
 
 /** Makes the folder before hours of work. */

@@ -3,6 +3,7 @@ import { denormalise, type Loader, type PixelScale, type RawBatch, toTensors } f
 import type { Module } from "../nn/index.js";
 import { autocast, type Device, empty, fromTypedArray, isTensor, keep, noGrad, type Tensor, tidy } from "../torch/index.js";
 import { EvaluateError } from "./errors.js";
+import type { FeaturePieces, FeatureRows } from "./feature-pieces.js";
 
 /** Images float32 [B, C, H, W], normalised, to features [B, ...]; or several read-outs by name. */
 export type FeatureFunction = (images: Tensor) => Tensor | Readonly<Record<string, Tensor>>;
@@ -11,7 +12,9 @@ export type FeatureFunction = (images: Tensor) => Tensor | Readonly<Record<strin
 export type FeatureStore = "float32" | "bfloat16";
 
 /** What is needed of a loader: `createLoader({ plan: evalViews(...), shuffle: false, dropLast: false, ... })`. */
-export type EvaluationLoader = Pick<Loader, "batchSize" | "batchesPerEpoch"> & { epoch(epoch: number): AsyncIterable<RawBatch> };
+export type EvaluationLoader = Pick<Loader, "batchSize" | "batchesPerEpoch"> & {
+  epoch(epoch: number, fromBatch?: number): AsyncIterable<RawBatch>;
+};
 
 export interface ExtractOptions {
   /** Put in eval mode meanwhile; every submodule's own mode is set back afterwards. */
@@ -30,6 +33,8 @@ export interface ExtractOptions {
   epoch?: number;
   /** Checked before each batch. */
   signal?: AbortSignal;
+  /** Where rows are kept meanwhile, and taken from by who goes on. Default: nowhere. */
+  pieces?: FeaturePieces;
 }
 
 /** Features in the order of the dataset. Whoever asked for them disposes them. */
@@ -54,6 +59,8 @@ class Collector {
   readonly #index: Int32Array;
   #labels: Int32Array | undefined;
   #rows = 0;
+  /** Rows of pieces that are written. */
+  #written = 0;
 
   constructor(
     capacity: number,
@@ -103,6 +110,30 @@ class Collector {
       }
       table.narrow(0, this.#rows, count).copy_(rows);
     });
+  }
+
+  /** Takes the rows that were written before. Returns how many batches they are of. */
+  restore(pieces: FeaturePieces): number {
+    const batches = pieces.restore(({ readouts, ...batch }) => this.add(readouts, batch));
+    this.#written = this.#rows;
+    return batches;
+  }
+
+  /** The rows since the last piece. */
+  write(pieces: FeaturePieces, batches: number): void {
+    const [from, to] = [this.#written, this.#rows];
+    if (from === to) return;
+    tidy(() => {
+      const readouts = Object.fromEntries([...this.#tables].map(([name, table]) => [name, table.narrow(0, from, to - from)]));
+      const labels = this.#labels?.slice(from, to);
+      const rows: FeatureRows = { readouts, index: this.#index.slice(from, to), ...(labels && { labels }) };
+      pieces.write(rows, batches);
+    });
+    this.#written = to;
+  }
+
+  get rows(): number {
+    return this.#rows;
   }
 
   /** Which rows to keep: in the order of the samples, each once (the loader puts another sample in the place of a bad one). */
@@ -181,13 +212,14 @@ export async function extractFeatures(
   plan: PixelScale,
   options: ExtractOptions = {},
 ): Promise<Features> {
-  const { module, view, device = "cpu", store = "float32", bf16 = false, epoch = 0, onProgress, signal } = options;
+  const { module, view, device = "cpu", store = "float32", bf16 = false, epoch = 0, onProgress, signal, pieces } = options;
   const total = loader.batchesPerEpoch * loader.batchSize;
   const collector = new Collector(total, store);
   const restore = evalMode(module);
-  let done = 0;
   try {
-    for await (const raw of loader.epoch(epoch)) {
+    let batches = pieces ? collector.restore(pieces) : 0;
+    let done = collector.rows;
+    for await (const raw of loader.epoch(epoch, batches)) {
       signal?.throwIfAborted();
       tidy(() =>
         noGrad(() => {
@@ -198,10 +230,13 @@ export async function extractFeatures(
         }),
       );
       done += raw.index.length;
+      batches += 1;
+      if (pieces?.due()) collector.write(pieces, batches);
       onProgress?.(done, total);
       // Batches that are ready are promises already kept: without this turn of the event loop no signal would be heard.
       await new Promise((resolve) => setImmediate(resolve));
     }
+    if (pieces) collector.write(pieces, batches);
     if (done === 0) throw new EvaluateError("The loader gave no images.");
     return collector.finish();
   } finally {

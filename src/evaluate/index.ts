@@ -11,6 +11,7 @@ export {
 export * from "./class-report.js";
 export * from "./detection/index.js";
 export * from "./errors.js";
+export { type KeepOptions, removeKept } from "./feature-pieces.js";
 export {
   type EvaluationLoader,
   type ExtractOptions,
@@ -53,9 +54,10 @@ export {
 export { drawMix, type Mix, type MixOptions, mixImages, softTargets } from "./mixup.js";
 export { type NearestOptions, type Neighbors, nearestNeighbors } from "./neighbors.js";
 export * from "./online.js";
+export type { Accuracy, MemberResult, ProbeResult } from "./probe-judge.js";
 export { type MemberRates, type ProbeOptions, type ProbePlan, probeOptions } from "./probe-plan.js";
 export type { ProbeImages } from "./probe-source.js";
-export type { Accuracy, MemberResult, ProbeResult, TrainingProgress } from "./probe-train.js";
+export type { TrainingProgress } from "./probe-train.js";
 export { RandomErasing } from "./random-erasing.js";
 export * from "./readout.js";
 export { type Confusion, confusionOf } from "./scores.js";

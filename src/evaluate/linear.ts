@@ -6,10 +6,11 @@ import { learnableClasses } from "./labels.js";
 import { LinearGrid } from "./linear-grid.js";
 import { type LinearOptions, type LinearPlan, linearPlan } from "./linear-plan.js";
 import { TableData } from "./probe-data.js";
+import type { ProbeResult } from "./probe-judge.js";
 import { membersOf } from "./probe-plan.js";
 import { type ProbeRunResult, runProbe } from "./probe-run.js";
 import type { ProbeImages } from "./probe-source.js";
-import { type ProbeResult, type TrainingProgress, type TrainProbeOptions, trainProbe } from "./probe-train.js";
+import { type TrainingProgress, type TrainProbeOptions, trainProbe } from "./probe-train.js";
 import { readoutOf } from "./readout.js";
 
 export interface LinearResult extends ProbeResult {

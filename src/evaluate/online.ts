@@ -1,6 +1,7 @@
 // k-NN of an encoder: the training split as the bank, the test split as queries. The evaluator keeps its loaders, so that a training loop
 // can ask every few epochs; a part of the bank makes that fast.
 import { createLoader, type Dataset, type Loader, subset, type ViewPlan } from "../data/index.js";
+import { FeaturePieces, type KeepOptions } from "./feature-pieces.js";
 import { type ExtractOptions, extractFeatures, type FeatureFunction, type Features } from "./features.js";
 import { type KnnOptions, type KnnResult, knn } from "./knn.js";
 import { sharedClasses } from "./labels.js";
@@ -22,6 +23,8 @@ export interface KnnEvaluatorOptions extends Pick<KnnOptions, "k" | "temperature
   batchSize?: number;
   /** Worker threads of each loader. Default: the loader's. */
   workers?: number;
+  /** Where features are kept meanwhile; who finds them there goes on. For one encoder only. Default: nowhere. */
+  keep?: KeepOptions;
 }
 
 export interface KnnEvaluation {
@@ -62,15 +65,19 @@ export class KnnEvaluator {
 
   /** Features of both splits, then k-NN for every read-out. `onProgress` counts the images of both. */
   async run(fn: FeatureFunction, options: ExtractOptions = {}): Promise<KnnEvaluation> {
-    const { plan, k, temperature, confusion = false } = this.#options;
+    const { plan, k, temperature, confusion = false, keep } = this.#options;
     const [bankSize, querySize] = this.#sizes;
     const total = bankSize + querySize;
     const start = performance.now();
-    const extract = (loader: Loader, before: number): Promise<Features> =>
-      extractFeatures(fn, loader, plan, { ...options, onProgress: (done) => options.onProgress?.(before + done, total) });
-    const bank = await extract(this.#bank, 0);
+    const extract = (name: string, loader: Loader, before: number): Promise<Features> =>
+      extractFeatures(fn, loader, plan, {
+        ...options,
+        ...(keep && { pieces: new FeaturePieces(keep, name) }),
+        onProgress: (done) => options.onProgress?.(before + done, total),
+      });
+    const bank = await extract("bank", this.#bank, 0);
     try {
-      const queries = await extract(this.#queries, bankSize);
+      const queries = await extract("queries", this.#queries, bankSize);
       try {
         const between = performance.now();
         const readouts: Record<string, KnnResult> = {};

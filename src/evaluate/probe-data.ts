@@ -16,8 +16,8 @@ export type Load = () => Samples;
 
 export interface ProbeData {
   readonly images: number;
-  /** The images of an epoch in its order; without one, all as they come. The last batch may be smaller. */
-  batches(batchSize: number, epoch?: number): AsyncIterable<Load> | Iterable<Load>;
+  /** The images of an epoch in its order, from a batch on; without one, all as they come. The last batch may be smaller. */
+  batches(batchSize: number, epoch?: number, fromBatch?: number): AsyncIterable<Load> | Iterable<Load>;
   dispose(): void;
 }
 
@@ -39,10 +39,10 @@ export class TableData implements ProbeData {
     this.#seed = seed;
   }
 
-  *batches(batchSize: number, epoch?: number): Iterable<Load> {
+  *batches(batchSize: number, epoch?: number, fromBatch = 0): Iterable<Load> {
     const table = this.#tables[(epoch ?? 0) % this.#tables.length]!;
     const order = epoch === undefined ? undefined : epochOrder(this.images, this.#seed, epoch, true);
-    for (let from = 0; from < this.images; from += batchSize) {
+    for (let from = fromBatch * batchSize; from < this.images; from += batchSize) {
       const count = Math.min(batchSize, this.images - from);
       yield () => {
         if (!order) return { features: table.narrow(0, from, count), labels: this.#labels.narrow(0, from, count) };

@@ -92,7 +92,8 @@ export function membersOf({ lr, weightDecay, batchSize, lrBatch }: ProbePlan): M
 
 /** Moves all members of a grid, each by its own rates. */
 export class GridOptimizer {
-  readonly #optimizer: Optimizer;
+  /** Its state is what a checkpoint keeps. */
+  readonly optimizer: Optimizer;
   readonly #groups: { lrScale: number }[];
   readonly #schedules: Schedule[];
 
@@ -102,7 +103,7 @@ export class GridOptimizer {
     const scaled = groups.map((group, i) => ({ ...group, lrScale: 0, decayScale: members[i]!.weightDecay }));
     const { momentum, nesterov } = plan;
     const all = { lr: 1, weightDecay: 1, momentum };
-    this.#optimizer = plan.optimizer === "lars" ? new LARS(scaled, all) : new SGD(scaled, { ...all, nesterov });
+    this.optimizer = plan.optimizer === "lars" ? new LARS(scaled, all) : new SGD(scaled, { ...all, nesterov });
     this.#groups = scaled;
     const length = { steps: plan.epochs * stepsPerEpoch, stepsPerEpoch };
     const warmup = { epochs: plan.warmupEpochs };
@@ -114,10 +115,10 @@ export class GridOptimizer {
   /** One step of all members, the `step`th from 0. */
   step(step: number): void {
     for (const [i, group] of this.#groups.entries()) group.lrScale = this.#schedules[i]!(step);
-    this.#optimizer.step();
+    this.optimizer.step();
   }
 
   dispose(): void {
-    this.#optimizer.dispose();
+    this.optimizer.dispose();
   }
 }

@@ -1,9 +1,10 @@
 // One probe from start to end: data, training, and what it took.
 import type { FeatureStore } from "./features.js";
 import type { ProbeGrid } from "./probe-grid.js";
+import type { ProbeResult } from "./probe-judge.js";
 import type { ProbePlan } from "./probe-plan.js";
 import { openProbeData, type ProbeImages, type ProbeReading } from "./probe-source.js";
-import { type ProbeResult, type TrainingProgress, trainProbe } from "./probe-train.js";
+import { type TrainingProgress, trainProbe } from "./probe-train.js";
 
 export interface ProbeRunResult<Plan extends ProbePlan> extends ProbeResult {
   /** The protocol with every number filled in. */
@@ -27,8 +28,8 @@ export async function runProbe<Plan extends ProbePlan>(
     const between = performance.now();
     const grid = make(shape);
     try {
-      const { onProgress, signal } = images;
-      const result = await trainProbe(grid, { plan, train, test, onProgress, signal });
+      const { onProgress, signal, keep } = images;
+      const result = await trainProbe(grid, { plan, train, test, onProgress, signal, keep });
       const seconds = { features: (between - start) / 1000, training: (performance.now() - between) / 1000 };
       return { ...result, plan, store, seconds, shape };
     } finally {

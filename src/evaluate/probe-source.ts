@@ -14,6 +14,7 @@ import {
   zeros,
 } from "../torch/index.js";
 import { EvaluateError } from "./errors.js";
+import { FeaturePieces, type KeepOptions } from "./feature-pieces.js";
 import { evalMode, extractFeatures, type FeatureStore, type Features, onlyReadout, viewOf } from "./features.js";
 import { type Load, type ProbeData, type Samples, TableData } from "./probe-data.js";
 import type { ProbePlan } from "./probe-plan.js";
@@ -45,6 +46,8 @@ export interface ProbeImages {
   workers?: number;
   /** Told while features are taken that are kept: images done, and images at all. */
   onFeatures?: (done: number, total: number) => void;
+  /** Where features and the state of the training are kept meanwhile; a probe that finds them there goes on. Default: nowhere. */
+  keep?: KeepOptions;
   signal?: AbortSignal;
 }
 
@@ -118,6 +121,7 @@ export async function openProbeData(images: ProbeImages, { fn, stores }: ProbeRe
         store: kept,
         bf16,
         epoch,
+        ...(images.keep && { pieces: new FeaturePieces(images.keep, `${training ? "train" : "test"}-${epoch}`) }),
         ...(signal && { signal }),
         onProgress: (done) => onFeatures?.(start + Math.min(done, dataset.length), total),
       });
@@ -178,13 +182,24 @@ class StreamData implements ProbeData {
     this.#how = how;
   }
 
-  async *batches(batchSize: number, epoch = 0): AsyncIterable<Load> {
+  async *batches(batchSize: number, epoch = 0, fromBatch = 0): AsyncIterable<Load> {
     let waiting: Samples[] = [];
     let rows = 0;
+    // The loader's batches are others than those asked for: what comes before the first row of these is encoded and left out.
+    const skipped = fromBatch * batchSize;
+    const first = Math.floor(skipped / this.#loader.batchSize);
+    let before = skipped - first * this.#loader.batchSize;
     try {
-      for await (const raw of this.#loader.epoch(epoch)) {
+      for await (const raw of this.#loader.epoch(epoch, first)) {
         waiting.push(this.#encode(raw));
         rows += raw.index.length;
+        if (before > 0) {
+          const [left, rest] = divided(waiting, before);
+          for (const each of left) free(each);
+          waiting = rest;
+          rows -= before;
+          before = 0;
+        }
         while (rows >= batchSize) {
           const [taken, rest] = divided(waiting, batchSize);
           waiting = [...taken, ...rest];
