@@ -107,7 +107,7 @@ function tokenTarget({ tokenizer: path }: CaeTargetOptions & { kind: "tokens" },
   const tokenizer: Tokenizer = fromFile("method.target.tokenizer", () => loadTokenizer(path));
   if (tokenizer.channels !== encoder.channels) {
     throw new MethodOptionError(
-      `method.target.tokenizer is "${path}", a tokenizer of images with ${tokenizer.channels} channels; expected one for the data's ${encoder.channels}`,
+      `method.target.tokenizer is "${path}", a tokenizer of images with ${channelsOf(tokenizer)}; expected one for the data's ${encoder.channels}`,
     );
   }
   tokenizer.eval().requiresGrad_(false);
@@ -146,7 +146,7 @@ function featureTarget({ encoder: path, tokens }: CaeTargetOptions & { kind: "fe
   const { encoder, size, data, views } = setting;
   if (frozen.channels !== encoder.channels) {
     throw new MethodOptionError(
-      `method.target.encoder is "${path}", an encoder of images with ${frozen.channels} channels; expected one for the data's ${encoder.channels}`,
+      `method.target.encoder is "${path}", an encoder of images with ${channelsOf(frozen)}; expected one for the data's ${encoder.channels}`,
     );
   }
   const everything = tokens === "all";
@@ -181,3 +181,5 @@ function featureTarget({ encoder: path, tokens }: CaeTargetOptions & { kind: "fe
 function channelwise(values: readonly number[]): Tensor {
   return tensor([...values]).reshape([1, values.length, 1, 1]);
 }
+
+const channelsOf = ({ channels }: { channels: number }) => (channels === 1 ? "1 channel" : `${channels} channels`);

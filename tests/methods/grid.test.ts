@@ -270,7 +270,7 @@ describe("is refused in one sentence", () => {
       "cae to codes",
       "vit",
       { method: codes(file("grey-tokenizer")) },
-      `method.target.tokenizer is "${file("grey-tokenizer")}", a tokenizer of images with 1 channels; expected one for the data's 3`,
+      `method.target.tokenizer is "${file("grey-tokenizer")}", a tokenizer of images with 1 channel; expected one for the data's 3`,
     ],
     "an encoder that is missing": [
       "cae to features of a vit",
@@ -294,7 +294,7 @@ describe("is refused in one sentence", () => {
       "cae to features of a vit",
       "vit",
       { method: features(file("grey-vit")) },
-      `method.target.encoder is "${file("grey-vit")}", an encoder of images with 1 channels; expected one for the data's 3`,
+      `method.target.encoder is "${file("grey-vit")}", an encoder of images with 1 channel; expected one for the data's 3`,
     ],
   };
   for (const [title, [row, column, changes, sentence]] of Object.entries(refused)) {
