@@ -40,9 +40,8 @@ export async function keepingIn(
   const unlock = lockRun(keep.folder);
   try {
     await run(keep);
-  } catch (error) {
+    removeKept(keep);
+  } finally {
     unlock();
-    throw error;
   }
-  removeKept(keep);
 }

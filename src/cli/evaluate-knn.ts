@@ -2,20 +2,18 @@
 import type { Command } from "commander";
 import type { Tensor } from "../torch/index.js";
 import { EXIT, UsageError } from "./errors.js";
-import { checkKeep, keepingIn } from "./evaluate-keep.js";
+import { checkKeep, type KeepFlags, keepingIn } from "./evaluate-keep.js";
 import { outOption, writeReport } from "./evaluate-report.js";
 import { described, openSubject, readoutsFor, readoutsNamed, type SubjectFlags, subjectOptions } from "./evaluate-subject.js";
 import { given, listed, percent, positive, whole } from "./numbers.js";
 import { Counter, print, printJson, table } from "./output.js";
 
-interface KnnFlags extends SubjectFlags {
+interface KnnFlags extends SubjectFlags, KeepFlags {
   readout?: string;
   k?: string;
   bank?: string;
   queries?: string;
   temperature?: string;
-  out?: string;
-  resume?: boolean;
   json?: boolean;
   quiet?: boolean;
 }

@@ -2,13 +2,13 @@
 import { type Command, Option } from "commander";
 import type { ProbeImages, ProbePlan, ProbeResult, TrainingProgress } from "../evaluate/index.js";
 import { EXIT } from "./errors.js";
-import { checkKeep, keepingIn } from "./evaluate-keep.js";
+import { checkKeep, type KeepFlags, keepingIn } from "./evaluate-keep.js";
 import { outOption, writeReport } from "./evaluate-report.js";
 import { described, openSubject, type Subject, type SubjectFlags, subjectOptions } from "./evaluate-subject.js";
 import { given, listed, notNegative, percent, positive, whole } from "./numbers.js";
 import { Counter, print, printJson, table } from "./output.js";
 
-export interface ProbeFlags extends SubjectFlags {
+export interface ProbeFlags extends SubjectFlags, KeepFlags {
   preset?: string;
   lr?: string;
   weightDecay?: string;
@@ -20,8 +20,6 @@ export interface ProbeFlags extends SubjectFlags {
   cache?: string;
   bf16?: boolean;
   seed?: string;
-  out?: string;
-  resume?: boolean;
   json?: boolean;
   quiet?: boolean;
 }

@@ -1,8 +1,9 @@
 // Features on the disk while they are taken: a process that is killed goes on after the last piece that was written.
-import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { removeTemporary } from "../files.js";
 import { fromTypedArray, readSafetensors, type Tensor, tidy, writeSafetensors } from "../torch/index.js";
+import { KeepClock, type KeepOptions } from "./keep.js";
 
 /** Rows as the loader gave them. */
 export interface FeatureRows {
@@ -11,30 +12,18 @@ export interface FeatureRows {
   readonly labels?: Int32Array;
 }
 
-/** Where an evaluation of a frozen encoder keeps what is done. */
-export interface KeepOptions {
-  /** A folder of its own; whoever gives it removes it when the result is there. */
-  folder: string;
-  /** Seconds between writes. Default 60: what a killed process loses at most. */
-  everySeconds?: number;
-}
-
 const READOUT = "readout.";
-
-/** Removes what is kept. */
-export const removeKept = ({ folder }: KeepOptions): void => rmSync(folder, { recursive: true, force: true });
 
 export class FeaturePieces {
   readonly #prefix: string;
   readonly #folder: string;
-  readonly #every: number;
-  #written = performance.now();
+  readonly #clock: KeepClock;
 
   /** @param name of the features, such as `test-0`; no other pieces of the folder begin with it and a dot */
-  constructor({ folder, everySeconds = 60 }: KeepOptions, name: string) {
-    this.#folder = join(folder, "features");
+  constructor(keepIn: KeepOptions, name: string) {
+    this.#folder = join(keepIn.folder, "features");
     this.#prefix = `${name}.`;
-    this.#every = everySeconds * 1000;
+    this.#clock = new KeepClock(keepIn);
     mkdirSync(this.#folder, { recursive: true });
     removeTemporary(this.#folder);
   }
@@ -63,7 +52,7 @@ export class FeaturePieces {
 
   /** Whether it is time for another piece. */
   due(): boolean {
-    return performance.now() - this.#written >= this.#every;
+    return this.#clock.due();
   }
 
   /** @param batches how many there are with these rows, from the first on */
@@ -75,6 +64,6 @@ export class FeaturePieces {
       if (labels) all.set("labels", fromTypedArray(labels));
       writeSafetensors(path, all, { batches: String(batches) });
     });
-    this.#written = performance.now();
+    this.#clock.written();
   }
 }

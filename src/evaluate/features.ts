@@ -4,6 +4,7 @@ import type { Module } from "../nn/index.js";
 import { autocast, type Device, empty, fromTypedArray, isTensor, keep, noGrad, type Tensor, tidy } from "../torch/index.js";
 import { EvaluateError } from "./errors.js";
 import type { FeaturePieces, FeatureRows } from "./feature-pieces.js";
+import { turn } from "./turn.js";
 
 /** Images float32 [B, C, H, W], normalised, to features [B, ...]; or several read-outs by name. */
 export type FeatureFunction = (images: Tensor) => Tensor | Readonly<Record<string, Tensor>>;
@@ -234,7 +235,7 @@ export async function extractFeatures(
       if (pieces?.due()) collector.write(pieces, batches);
       onProgress?.(done, total);
       // Batches that are ready are promises already kept: without this turn of the event loop no signal would be heard.
-      await new Promise((resolve) => setImmediate(resolve));
+      await turn();
     }
     if (pieces) collector.write(pieces, batches);
     if (done === 0) throw new EvaluateError("The loader gave no images.");

@@ -23,6 +23,7 @@ import type { FinetuneSettings } from "./finetune-settings.js";
 import { drawMix, mixImages, softTargets } from "./mixup.js";
 import { RandomErasing } from "./random-erasing.js";
 import { type Confusion, confusionOf, placesOf } from "./scores.js";
+import { turn } from "./turn.js";
 
 const MIX_STREAM = namedStream("mixup");
 
@@ -216,7 +217,7 @@ export async function judge(
         }),
       );
       // Batches that are ready are promises already kept: without this turn of the event loop no signal would be heard.
-      await new Promise((resolve) => setImmediate(resolve));
+      await turn();
     }
   } finally {
     for (const each of restore) each();

@@ -11,7 +11,6 @@ export {
 export * from "./class-report.js";
 export * from "./detection/index.js";
 export * from "./errors.js";
-export { type KeepOptions, removeKept } from "./feature-pieces.js";
 export {
   type EvaluationLoader,
   type ExtractOptions,
@@ -33,6 +32,7 @@ export {
   finetunePresets,
   finetuneSettings,
 } from "./finetune-settings.js";
+export { type KeepOptions, removeKept } from "./keep.js";
 export * from "./knn.js";
 export {
   type FitLinearOptions,

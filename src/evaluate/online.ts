@@ -1,8 +1,9 @@
 // k-NN of an encoder: the training split as the bank, the test split as queries. The evaluator keeps its loaders, so that a training loop
 // can ask every few epochs; a part of the bank makes that fast.
 import { createLoader, type Dataset, type Loader, subset, type ViewPlan } from "../data/index.js";
-import { FeaturePieces, type KeepOptions } from "./feature-pieces.js";
+import { FeaturePieces } from "./feature-pieces.js";
 import { type ExtractOptions, extractFeatures, type FeatureFunction, type Features } from "./features.js";
+import type { KeepOptions } from "./keep.js";
 import { type KnnOptions, type KnnResult, knn } from "./knn.js";
 import { sharedClasses } from "./labels.js";
 

@@ -14,8 +14,9 @@ import {
   zeros,
 } from "../torch/index.js";
 import { EvaluateError } from "./errors.js";
-import { FeaturePieces, type KeepOptions } from "./feature-pieces.js";
+import { FeaturePieces } from "./feature-pieces.js";
 import { evalMode, extractFeatures, type FeatureStore, type Features, onlyReadout, viewOf } from "./features.js";
+import type { KeepOptions } from "./keep.js";
 import { type Load, type ProbeData, type Samples, TableData } from "./probe-data.js";
 import type { ProbePlan } from "./probe-plan.js";
 

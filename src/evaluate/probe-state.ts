@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { newestCheckpoint, type Parts, readCheckpoint, versions, writeCheckpoint } from "../fit/index.js";
 import type { Optimizer } from "../optim/index.js";
 import { fromTypedArray, type Tensor, tidy } from "../torch/index.js";
-import type { KeepOptions } from "./feature-pieces.js";
+import { KeepClock, type KeepOptions } from "./keep.js";
 import type { ProbeGrid } from "./probe-grid.js";
 import type { ProbeJudge } from "./probe-judge.js";
 
@@ -43,14 +43,13 @@ export interface ProbeStateParts {
 export class ProbeState {
   readonly #parts: ProbeStateParts;
   readonly #folder: string | undefined;
-  readonly #every: number;
-  #saved = performance.now();
+  readonly #clock: KeepClock;
 
   /** @param keepIn where; undefined for nowhere */
   constructor(parts: ProbeStateParts, keepIn: KeepOptions | undefined) {
     this.#parts = parts;
     this.#folder = keepIn && join(keepIn.folder, "checkpoints");
-    this.#every = (keepIn?.everySeconds ?? 60) * 1000;
+    this.#clock = new KeepClock(keepIn ?? {});
   }
 
   /** Takes up the newest checkpoint, if there is one. Returns how many steps are done; at an epoch's end its evaluation is, too. */
@@ -70,7 +69,7 @@ export class ProbeState {
 
   /** Writes a checkpoint after so many steps, if the last one is old enough. */
   saveIfDue(step: number): void {
-    if (this.#folder === undefined || performance.now() - this.#saved < this.#every) return;
+    if (this.#folder === undefined || !this.#clock.due()) return;
     const { judge, optimizer, stepsPerEpoch } = this.#parts;
     mkdirSync(this.#folder, { recursive: true });
     tidy(() =>
@@ -82,7 +81,7 @@ export class ProbeState {
         keep: 1,
       }),
     );
-    this.#saved = performance.now();
+    this.#clock.written();
   }
 
   #state(standing: ReadonlyMap<string, Tensor>): Parts {

@@ -1,6 +1,6 @@
 // The loop that trains probes, whichever: epochs over what is kept of the images, evaluations, and what each member of the grid reached.
 import { tidy } from "../torch/index.js";
-import type { KeepOptions } from "./feature-pieces.js";
+import type { KeepOptions } from "./keep.js";
 import type { ProbeData } from "./probe-data.js";
 import type { ProbeGrid } from "./probe-grid.js";
 import { ProbeJudge, type ProbeResult } from "./probe-judge.js";

@@ -1,5 +1,5 @@
 /** Lets others run, signals among them. */
-export async function turn(signal: AbortSignal | undefined): Promise<void> {
+export async function turn(signal?: AbortSignal): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve));
   signal?.throwIfAborted();
 }

@@ -3,6 +3,7 @@ import { type CocoDataset, createDetectionLoader, detectionTensors, encodeMask, 
 import { type Detections, pasteMask } from "../../models/index.js";
 import { autocast, noGrad, tidy } from "../../torch/index.js";
 import { evalMode } from "../features.js";
+import { turn } from "../turn.js";
 import { type Detector, testPlan } from "./detector.js";
 import type { CocoResult } from "./results.js";
 
@@ -54,7 +55,7 @@ export async function detectObjects(
       done += raw.samples.length;
       onProgress?.(done, dataset.length);
       // Batches that are ready are promises already kept: without this turn of the event loop no signal would be heard.
-      await new Promise((resolve) => setImmediate(resolve));
+      await turn();
     }
   } finally {
     restore();

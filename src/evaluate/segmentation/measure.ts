@@ -5,6 +5,7 @@ import { fromTypedArray, tidy } from "../../torch/index.js";
 import { EvaluateError } from "../errors.js";
 import { evalMode } from "../features.js";
 import type { Confusion } from "../scores.js";
+import { turn } from "../turn.js";
 import { PixelConfusion, type SegmentationScores, segmentationScores } from "./confusion.js";
 import { type InferenceOptions, predict } from "./infer.js";
 import { type Example, exampleOf } from "./pictures.js";
@@ -57,7 +58,7 @@ export async function measureSegmenter(
       });
       onProgress?.(index + 1, total);
       // Without this turn of the event loop no signal would be heard.
-      await new Promise((resolve) => setImmediate(resolve));
+      await turn();
     }
   } finally {
     restore();
