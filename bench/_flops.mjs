@@ -27,6 +27,10 @@ const rules = {
     2 * input[0] * size(weight) * positions(input, weight, stride, padding, dilation, transposed),
   "aten::convolution_backward": ([gradient, input, weight, , , , , transposed, , , mask]) =>
     2 * input[0] * size(weight) * size((transposed ? input : gradient).slice(2)) * (Number(mask[0]) + Number(mask[1])),
+  // Two products of every pair of tokens; backward has four, beside the scores made again, which an attention in parts does not make.
+  "tessera::attention": ([qkv]) => (4 / 3) * size(qkv) * qkv[1],
+  "tessera::attention_backward": ([qkv]) => (8 / 3) * size(qkv) * qkv[1],
+  "tessera::weight_gradient": ([gradient, x]) => 2 * size(gradient) * x[1],
   "aten::_scaled_dot_product_flash_attention_for_cpu": (shapes) => attention(shapes, 2),
   // Scores are made again, then four products.
   "aten::_scaled_dot_product_flash_attention_for_cpu_backward": ([, ...shapes]) => attention(shapes, 5),

@@ -4,17 +4,18 @@
 export const regions = { rest: 0, encoder: 1, heads: 2, update: 3, after: 4, backward: 5 };
 
 const kinds = [
+  ["attention", /^(attention|attention_backward)$/],
   ["attention products", /^(bmm|baddbmm|_scaled_dot_product.*|scaled_dot_product.*)$/],
-  ["matrix products", /^(mm|addmm|linear|linear_backward|matmul|mv|addmv|addbmm|_addmm_activation)$/],
+  ["matrix products", /^(mm|addmm|linear|linear_backward|matmul|mv|addmv|addbmm|_addmm_activation|weight_gradient)$/],
   ["convolutions", /conv/],
   ["softmax", /softmax|logsumexp|cross_entropy|nll_loss/],
-  ["normalisation", /layer_norm|batch_norm|group_norm|_norm_interface/],
-  ["activations", /^(gelu|gelu_backward|relu|relu_|threshold_backward|silu|silu_backward|tanh)$/],
+  ["normalisation", /layer_norm|batch_norm|group_norm|_norm_interface|^norm$|^add_norm/],
+  ["activations", /^(gelu|gelu_backward|bias_gelu|bias_gelu_backward|relu|relu_|threshold_backward|silu|silu_backward|tanh)$/],
   [
     "copies and casts",
     /^(copy_|_to_copy|to|clone|contiguous|cat|stack|_foreach_copy_|gather|gather_backward|scatter|scatter_|scatter_add_?|index.*|where|slice_backward|select_backward|_index_put.*|reshape|flip|constant_pad_nd|pixel_shuffle|pixel_unshuffle|repeat|fill_|zero_|zeros.*|new_zeros|masked_fill_?|.*_copy)$/,
   ],
-  ["sums", /^(sum|mean|sum_to_size|norm|linalg_vector_norm|_foreach_norm|var|std|var_mean|max|min|amax|argmax)$/],
+  ["sums", /^(sum|mean|sum_to_size|linalg_vector_norm|_foreach_norm|var|std|var_mean|max|min|amax|argmax)$/],
 ];
 
 /** The kind of an operator: `matrix products`, `copies and casts`, ...; `autograd` for the nodes of backward's graph. */

@@ -11,6 +11,9 @@
 namespace tessera {
 
 void exportProfile(napi_env env, napi_value exports);  // profile.cpp, which nothing else needs
+void registerFused();      // fused.cpp
+void registerAttention();  // attention.cpp
+void registerLinear();     // linear.cpp
 
 namespace {
 
@@ -104,6 +107,9 @@ NAPI_MODULE_INIT() {
     try {
         claim(env);
         check(napi_set_instance_data(env, env, leave, nullptr));
+        registerFused();
+        registerAttention();
+        registerLinear();
         exportRuntime(env, exports);
         exportAllocator(env, exports);
         exportTensors(env, exports);

@@ -103,6 +103,14 @@ function readSources() {
   return names.sort().map((name) => ({ name, text: readFileSync(join(NATIVE, name), "utf8") }));
 }
 
+/** A file and those of native/ that it includes, each once. */
+function withIncluded(unit, all, seen = new Set()) {
+  if (seen.has(unit)) return [];
+  seen.add(unit);
+  const named = [...unit.text.matchAll(/^#include "(.+)"/gm)].map(([, included]) => all.find(({ name }) => name === included));
+  return [unit, ...named.filter(Boolean).flatMap((each) => withIncluded(each, all, seen))];
+}
+
 function sourcesDigest(sources) {
   return digest(sources.flatMap(({ name, text }) => [name, text]));
 }
@@ -122,8 +130,8 @@ function compilerOf(env) {
 async function compile(compiler, libtorch, units, sources, parts) {
   if (!existsSync(join(NODE_HEADERS, "node_api.h"))) throw new SetupError("node-api-headers is not installed: run make setup.");
   const objectOf = (unit, all) => {
-    const headers = all.filter(({ name }) => name.endsWith(".h") || name === unit.name).flatMap(({ name, text }) => [name, text]);
-    return join(BUILD, "objects", `${unit.name}-${digest([...parts, ...headers])}.o`);
+    const texts = withIncluded(unit, all).flatMap(({ name, text }) => [name, text]);
+    return join(BUILD, "objects", `${unit.name}-${digest([...parts, ...texts])}.o`);
   };
   const objects = units.map((unit) => objectOf(unit, sources));
   const waiting = units.map((unit, i) => ({ unit, object: objects[i] })).filter(({ object }) => !existsSync(object));

@@ -9,7 +9,7 @@
 import { z } from "zod";
 import { type Batch, denormalise, namedStream, Rng, type ViewPlan } from "../data/index.js";
 import { type Picture, reconstructionGrid } from "../draw/index.js";
-import { Block, type Encoder, gatherTokens, LatentRegressor, sinCosPositions } from "../models/index.js";
+import { Block, type Encoder, gatherTokens, LatentRegressor, sinCosPositions, throughBlocks } from "../models/index.js";
 import { buffer, init, LayerNorm, Linear, Module, parameter, type StateDict } from "../nn/index.js";
 import {
   atLeastFloat32,
@@ -79,8 +79,7 @@ class CaeDecoder extends Module {
 
   /** Latents of the masked patches [B, m, C] and their positions -> [B, m, out]; `others` skip the blocks and come first. */
   forward(latents: Tensor, positions: Tensor, others: Tensor | null = null): Tensor {
-    let x = this.blocks.length > 0 ? latents.add(positions) : latents;
-    for (const block of this.blocks) x = block.call(x);
+    const x = this.blocks.length > 0 ? throughBlocks(this.blocks, latents.add(positions)) : latents;
     return this.head.call(this.norm.call(others ? cat([others, x], 1) : x));
   }
 }

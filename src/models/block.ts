@@ -8,8 +8,9 @@ import {
   LayerScale,
   Mlp,
   Module,
+  Residual,
 } from "../nn/index.js";
-import { cat, type Tensor } from "../torch/index.js";
+import { type Branch, cat, type Tensor, tidy } from "../torch/index.js";
 
 export interface BlockConfig extends AttentionConfig {
   width: number;
@@ -20,6 +21,8 @@ export interface BlockConfig extends AttentionConfig {
   /** Start of the learned factor of each branch; none when left out. */
   layerScale?: number | undefined;
 }
+
+export type BlockOptions = AttentionOptions & { attend?: (normed: Tensor) => Tensor };
 
 export class Block extends Module {
   norm1: LayerNorm;
@@ -47,28 +50,42 @@ export class Block extends Module {
    * @param options.mask added to the attention's scores
    * @param options.attend in place of the attention: what becomes of the normalised tokens [B, N, C]
    */
-  forward(x: Tensor, options: AttentionOptions & { attend?: (normed: Tensor) => Tensor } = {}): Tensor {
-    const normed = this.norm1.call(x);
-    return this.#rest(x, options.attend ? options.attend(normed) : this.attn.call(normed, options));
+  forward(x: Tensor, options: BlockOptions = {}): Tensor {
+    return this.flow(new Residual(x), options).value();
   }
 
-  /** As forward, and the attention weights [B, heads, n, N] beside it. */
-  withAttention(x: Tensor, options: AttentionOptions = {}): { output: Tensor; weights: Tensor } {
-    const { output, weights } = this.attn.withWeights(this.norm1.call(x), options);
-    return { output: this.#rest(x, output), weights };
+  /**
+   * As forward, for blocks one after another: the last branch is added with the next one's norm. Not a scope of its own, because the sum that
+   * `stream` then holds belongs to the caller.
+   */
+  flow(stream: Residual, options: BlockOptions = {}): Residual {
+    const normed = stream.normed(this.norm1);
+    const attended = options.attend ? { x: options.attend(normed) } : this.attn.branch(normed, options);
+    return this.#rest(stream.value(), attended);
   }
 
-  #rest(x: Tensor, attended: Tensor): Tensor {
-    const n = attended.size(1);
-    const from = n === x.size(1) ? x : x.narrow(1, 0, n);
-    const middle = from.add(this.#branch(attended, this.ls1));
-    return middle.add(this.#branch(this.mlp.call(this.norm2.call(middle)), this.ls2));
+  /** As flow, and the attention weights [B, heads, n, N] beside it. */
+  withAttention(stream: Residual, options: AttentionOptions = {}): { output: Residual; weights: Tensor } {
+    const { output, weights } = this.attn.withWeights(stream.normed(this.norm1), options);
+    return { output: this.#rest(stream.value(), { x: output }), weights };
   }
 
-  #branch(x: Tensor, scale: LayerScale | null): Tensor {
+  #rest(x: Tensor, attended: Branch): Residual {
+    const n = attended.x.size(1);
+    const middle = new Residual(n === x.size(1) ? x : x.narrow(1, 0, n), this.#scaled(attended, this.ls1));
+    const perceived = this.mlp.branch(middle.normed(this.norm2));
+    return new Residual(middle.value(), this.#scaled(perceived, this.ls2));
+  }
+
+  #scaled(branch: Branch, scale: LayerScale | null): Branch {
     this.#dropPath.training = this.training;
-    return this.#dropPath.call(scale ? scale.call(x) : x);
+    return { ...branch, gamma: scale?.gamma, keep: this.#dropPath.factors(branch.x) };
   }
+}
+
+/** What comes out of blocks one after another, [B, N, C]. */
+export function throughBlocks(blocks: readonly Block[], x: Tensor): Tensor {
+  return tidy(() => blocks.reduce((stream, block) => tidy(() => block.flow(stream)), new Residual(x)).value());
 }
 
 /** A class token [1, 1, C] in front of patch tokens [B, N, C]. */

@@ -1,7 +1,7 @@
 // MAE's decoder (He et al., 2022, section 3 and its code): visible tokens back in their places between mask tokens, positions, blocks.
 import { buffer, init, LayerNorm, Linear, Module, parameter } from "../nn/index.js";
 import { cat, empty, noGrad, type Tensor, tidy, zeros } from "../torch/index.js";
-import { Block } from "./block.js";
+import { Block, throughBlocks } from "./block.js";
 import { gatherTokens } from "./patches.js";
 import { type Grid, sinCosPositions } from "./position.js";
 
@@ -67,7 +67,7 @@ export class MaeDecoder extends Module {
     const ordered = gatherTokens(cat([embedded.slice(1, prefix), hidden], 1), places);
     let x = prefix > 0 ? cat([embedded.narrow(1, 0, prefix), ordered], 1) : ordered;
     x = x.add(this.decoderPosEmbed);
-    for (const block of this.decoderBlocks) x = block.call(x);
+    x = throughBlocks(this.decoderBlocks, x);
     // Only masked patches have a loss: the rest of the sequence ends here.
     return this.decoderPred.call(this.decoderNorm.call(gatherTokens(x.slice(1, prefix), masked)));
   }

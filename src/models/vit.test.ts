@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { expectClose, fill, readGolden, type Stored, testRegenerates } from "../../tests/reference/golden.js";
 import { setWeights, weightOf } from "../../tests/reference/vit-weights.js";
+import { Residual } from "../nn/index.js";
 import { cat, fromTypedArray, manualSeed, noGrad, randn, randperm, type Tensor, tensor } from "../torch/index.js";
 import { type Encoded, type EncodeOptions, VisionTransformer, type VitConfig, vitSizes } from "./index.js";
 
@@ -233,7 +234,7 @@ describe("what an encoder gives", () => {
     const vit = prepare({ ...tiny, classToken: false });
     const { feature, patches, tokens, attention, levels } = vit.call(input(tiny), { attention: true, levels: [0] });
     near(feature, patches!.mean(1), 1e-12);
-    const { weights } = vit.blocks[1]!.withAttention(levels[0]!);
+    const { weights } = vit.blocks[1]!.withAttention(new Residual(levels[0]!));
     expect(attention!.shape).toEqual([2, 2, 15]);
     near(attention!, weights.mean(2), 1e-12);
     const short = vit.call(input(tiny), { attention: true, classOnly: true });

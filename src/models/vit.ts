@@ -1,6 +1,6 @@
 // Vision Transformer (Dosovitskiy et al., 2021) with the switches that the methods need. Parameter names and results are timm's.
-import { buffer, Conv2d, LayerNorm, Module, parameter, ShapeError } from "../nn/index.js";
-import { cat, empty, type Tensor, tidy, where, zeros } from "../torch/index.js";
+import { buffer, Conv2d, LayerNorm, Module, parameter, Residual, ShapeError } from "../nn/index.js";
+import { autocastDType, cat, empty, linear, type Tensor, tidy, usesFused, where, zeros } from "../torch/index.js";
 import { Block, withClassToken } from "./block.js";
 import type { Encoded, EncodeOptions, Encoder, LevelShape, TokenMask } from "./encoder.js";
 import { attendInWindows, globalBlocksOf } from "./global-blocks.js";
@@ -66,7 +66,17 @@ class PatchEmbed extends Module {
   }
   /** [B, channels, H, W] -> [B, N, C], patches row by row. */
   forward(images: Tensor): Tensor {
-    return this.proj.call(images).flatten(2).transpose(1, 2);
+    if (images.device !== "cpu" || !usesFused()) return this.proj.call(images).flatten(2).transpose(1, 2);
+    // Patches do not overlap: the convolution is a linear layer of their pixels, whose gradient costs a fifth of the convolution's.
+    const { weight, bias } = this.proj;
+    const [batch = 0, channels = 0, height = 0, width = 0] = images.shape;
+    const patch = weight.size(-1);
+    const pixels = images
+      .to(autocastDType() ?? images.dtype)
+      .view([batch, channels, height / patch, patch, width / patch, patch])
+      .permute([0, 2, 4, 1, 3, 5])
+      .reshape([batch, -1, channels * patch * patch]);
+    return linear(pixels, weight.flatten(1), bias);
   }
 }
 
@@ -241,41 +251,39 @@ export class VisionTransformer extends Module implements Encoder {
     const windows = this.#cut(grid, options);
     const sharedTable = this.relPosBias?.relativePositionBiasTable;
     const shared = this.#bias(sharedTable, grid, options.attentionMask, options);
-    let x = this.embed(images, options);
+    let stream = new Residual(this.embed(images, options));
     let weights: Tensor | null = null;
-    const outputs = new Map<number, Tensor>();
+    const outputs = new Map<number, Residual>();
     for (const [i, block] of this.blocks.entries()) {
       const own = i === last ? queries : undefined;
-      if (windows && !windows.global.has(i)) {
-        x = tidy(() => {
+      const before = stream;
+      // The block sums the stream before with its first norm: as a level may be wanted of it, the sum goes out of the scope with the result.
+      const through = tidy((): { next: Residual; before: Residual; row?: Tensor } => {
+        if (windows && !windows.global.has(i)) {
           const { window } = windows.cut;
           const among = this.#bias(sharedTable, window, undefined, options);
           const mask = this.#bias(block.attn.relativePositionBiasTable, window, among, options);
           const attend = (y: Tensor) => attendInWindows(block.attn, y, grid, windows.cut, { prefix: this.prefix, mask });
-          return block.call(x, { attend });
-        });
-        if (wanted.includes(i)) outputs.set(i, x);
-        continue;
-      }
-      const all = this.#bias(block.attn.relativePositionBiasTable, grid, shared, options);
-      const mask = all && own !== undefined && all.size(-2) > own ? all.narrow(-2, 0, own) : all;
-      if (i === last && attention) {
-        const result = tidy(() => {
-          const { output, weights: all } = block.withAttention(x, { queries, mask });
-          return { output, row: this.clsToken ? all.select(2, 0) : all.mean(2) };
-        });
-        x = result.output;
-        weights = result.row;
-      } else x = block.call(x, { mask, queries: own });
-      if (wanted.includes(i)) outputs.set(i, x);
+          return { next: block.flow(before, { attend }), before };
+        }
+        const all = this.#bias(block.attn.relativePositionBiasTable, grid, shared, options);
+        const mask = all && own !== undefined && all.size(-2) > own ? all.narrow(-2, 0, own) : all;
+        if (i !== last || !attention) return { next: block.flow(before, { mask, queries: own }), before };
+        const { output, weights: rows } = block.withAttention(before, { queries, mask });
+        return { next: output, before, row: this.clsToken ? rows.select(2, 0) : rows.mean(2) };
+      });
+      stream = through.next;
+      weights = through.row ?? null;
+      if (wanted.includes(i)) outputs.set(i, stream);
     }
+    const x = stream.value();
     const normed = this.norm.call(classOnly && this.clsToken ? x.narrow(1, 0, 1) : x);
     const patches = classOnly ? null : normed.slice(1, this.prefix);
     return {
       tokens: normed,
       feature: this.clsToken ? normed.select(1, 0) : normed.mean(1),
       patches,
-      levels: wanted.map((index) => outputs.get(index)!),
+      levels: wanted.map((index) => outputs.get(index)!.value()),
       attention: weights,
       grid,
     };

@@ -1,7 +1,10 @@
 // Multi-head self-attention, timm's names: qkv and proj.
 import {
+  attendsJointly,
+  type Branch,
   cat,
   hasFusedAttention,
+  jointAttention,
   linear,
   scaledDotProductAttention,
   type Tensor,
@@ -73,11 +76,12 @@ export class Attention extends Module {
    * @returns the output [B, n, C]
    */
   forward(x: Tensor, options: AttentionOptions = {}): Tensor {
-    const [q, k, v] = this.#project(x, options.queries);
-    const fused = this.#fused ?? x.device !== "cpu";
-    const { mask } = options;
-    if (fused && hasFusedAttention()) return this.#merge(scaledDotProductAttention(q, k, v, mask ? { mask } : {}));
-    return this.#merge(this.#weights(q, k, mask).matmul(v));
+    return this.projDrop.call(this.proj.call(this.#attend(x, options)));
+  }
+
+  /** As forward, with the last bias left to the residual sum where that saves a pass. */
+  branch(x: Tensor, options: AttentionOptions = {}): Branch {
+    return tidy(() => (this.projDrop.p > 0 ? { x: this.forward(x, options) } : this.proj.product(this.#attend(x, options))));
   }
 
   /** As forward, and the softmax weights [B, heads, n, N] beside it. */
@@ -85,14 +89,28 @@ export class Attention extends Module {
     return tidy(() => {
       const [q, k, v] = this.#project(x, options.queries);
       const weights = this.#weights(q, k, options.mask);
-      return { output: this.#merge(weights.matmul(v)), weights };
+      return { output: this.projDrop.call(this.proj.call(this.#merge(weights.matmul(v)))), weights };
     });
+  }
+
+  /** What comes before the output projection, [B, n, C]. */
+  #attend(x: Tensor, options: AttentionOptions): Tensor {
+    const all = options.queries === undefined || options.queries === x.size(1);
+    if (this.#fused !== false && all && attendsJointly(x, options.mask)) {
+      const { heads, scale } = this;
+      return jointAttention(linear(x, this.qkv.weight), { heads, scale, bias: this.#bias(), mask: options.mask });
+    }
+    const [q, k, v] = this.#project(x, options.queries);
+    const fused = this.#fused ?? x.device !== "cpu";
+    const { mask } = options;
+    if (fused && hasFusedAttention()) return this.#merge(scaledDotProductAttention(q, k, v, mask ? { mask } : {}));
+    return this.#merge(this.#weights(q, k, mask).matmul(v));
   }
 
   #project(x: Tensor, queries: number | undefined): [Tensor, Tensor, Tensor] {
     const [batch = 0, length = 0] = x.shape;
     const { weight } = this.qkv;
-    const bias = this.qBias && this.vBias ? cat([this.qBias, zerosLike(this.qBias), this.vBias]) : this.qkv.bias;
+    const bias = this.#bias();
     const split = (projected: Tensor, n: number, parts: number) =>
       projected.view([batch, n, parts, this.heads, -1]).permute([2, 0, 3, 1, 4]).unbind(0);
     if (queries === undefined || queries === length) return split(linear(x, weight, bias), length, 3) as [Tensor, Tensor, Tensor];
@@ -100,6 +118,11 @@ export class Attention extends Module {
     const q = linear(x.narrow(1, 0, queries), weight.narrow(0, 0, C), bias?.narrow(0, 0, C) ?? null);
     const kv = linear(x, weight.narrow(0, C, 2 * C), bias?.narrow(0, C, 2 * C) ?? null);
     return [...split(q, queries, 1), ...split(kv, length, 2)] as [Tensor, Tensor, Tensor];
+  }
+
+  /** Of q, k and v, [3 C]. */
+  #bias(): Tensor | null {
+    return this.qBias && this.vBias ? cat([this.qBias, zerosLike(this.qBias), this.vBias]) : this.qkv.bias;
   }
 
   #weights(q: Tensor, k: Tensor, mask: Tensor | undefined): Tensor {
@@ -110,6 +133,6 @@ export class Attention extends Module {
 
   #merge(out: Tensor): Tensor {
     const [batch = 0, , length = 0] = out.shape;
-    return this.projDrop.call(this.proj.call(out.transpose(1, 2).reshape([batch, length, this.features])));
+    return out.transpose(1, 2).reshape([batch, length, this.features]);
   }
 }

@@ -19,10 +19,15 @@ export class DropPath extends Module {
   }
   /** x [B, ...] */
   forward(x: Tensor): Tensor {
-    if (this.p === 0 || !this.training) return x.alias();
+    const factors = this.factors(x);
+    return factors ? x.mul(factors.to(x.dtype).view([-1, ...x.shape.slice(1).map(() => 1)])) : x.alias();
+  }
+
+  /** What each sample's branch is multiplied with, [B] in float32; null where that is 1. */
+  factors(x: Tensor): Tensor | null {
+    if (this.p === 0 || !this.training) return null;
     const kept = 1 - this.p;
-    const [batch = 1, ...rest] = x.shape;
-    const mask = empty([batch, ...rest.map(() => 1)], { dtype: x.dtype, device: x.device }).bernoulli_(kept);
-    return x.mul(kept > 0 ? mask.div_(kept) : mask);
+    const mask = empty([x.size(0)], { device: x.device }).bernoulli_(kept);
+    return kept > 0 ? mask.div_(kept) : mask;
   }
 }

@@ -12,4 +12,5 @@ export * from "./mlp.js";
 export * from "./module.js";
 export * from "./norm.js";
 export * from "./parameter.js";
+export * from "./residual.js";
 export * from "./sequential.js";

@@ -1,5 +1,5 @@
 // Fully connected layers.
-import { empty, linear, ones, type Tensor } from "../torch/index.js";
+import { type Branch, empty, linear, ones, type Tensor, usesFused } from "../torch/index.js";
 import { kaimingUniform_, uniform_ } from "./init.js";
 import { Module } from "./module.js";
 import { parameter } from "./parameter.js";
@@ -23,6 +23,12 @@ export class Linear extends Module {
   /** x [..., in] -> [..., out] */
   forward(x: Tensor): Tensor {
     return linear(x, this.weight, this.bias);
+  }
+
+  /** As forward, with the bias left to whoever reads the result, where that saves a pass over it. */
+  product(x: Tensor): Pick<Branch, "x" | "bias"> {
+    const later = usesFused() && x.device === "cpu" && this.bias?.dtype === "float32";
+    return { x: linear(x, this.weight, later ? null : this.bias), bias: later ? this.bias : null };
   }
 }
 

@@ -1,6 +1,5 @@
 // The two-layer perceptron of a transformer block.
-import type { Tensor } from "../torch/index.js";
-import { GELU } from "./activation.js";
+import { type Branch, biasGelu, type Tensor, tidy } from "../torch/index.js";
 import { Dropout } from "./dropout.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";
@@ -8,7 +7,6 @@ import { Module } from "./module.js";
 /** fc1, GELU, fc2; timm's names. */
 export class Mlp extends Module {
   fc1: Linear;
-  act = new GELU();
   fc2: Linear;
   drop: Dropout;
 
@@ -20,7 +18,16 @@ export class Mlp extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    const hidden = this.drop.call(this.act.call(this.fc1.call(x)));
-    return this.drop.call(this.fc2.call(hidden));
+    return this.drop.call(this.fc2.call(this.#hidden(x)));
+  }
+
+  /** As forward, with the last bias left to the residual sum where that saves a pass. */
+  branch(x: Tensor): Branch {
+    return tidy(() => (this.drop.p > 0 ? { x: this.forward(x) } : this.fc2.product(this.#hidden(x))));
+  }
+
+  #hidden(x: Tensor): Tensor {
+    const { x: product, bias } = this.fc1.product(x);
+    return this.drop.call(biasGelu(product, bias ?? null));
   }
 }

@@ -4,6 +4,12 @@ import { namedOp, op, optionalOp } from "./op.js";
 import type { Tensor } from "./tensor.js";
 
 export const aten = {
+  // of native/fused.cpp
+  biasGelu: op("tessera::bias_gelu"),
+  fusedNorm: op("tessera::norm"),
+  addNorm: op<[Tensor, Tensor]>("tessera::add_norm"),
+  attention: optionalOp("tessera::attention"),
+  halfLinear: optionalOp("tessera::linear"),
   // elementwise, two operands
   add: op("add.Tensor"),
   addScalar: op("add.Scalar"),

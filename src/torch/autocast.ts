@@ -11,13 +11,19 @@ export interface AutocastOptions {
   enabled?: boolean;
 }
 
+/** What autocast computes in on the CPU now. */
+let cpuDType: "bfloat16" | "float16" | null = null;
+
 /** Runs the synchronous `fn` under autocast. Casts of weights are kept until the outermost region ends. */
 export function autocast<R>(options: AutocastOptions, fn: () => R): R {
   const { device = "cpu", dtype = "bfloat16", enabled = true } = options;
   const [wasEnabled, previous] = native.autocastEnter(device, enabled, dtype);
+  const before = cpuDType;
+  if (device === "cpu") cpuDType = enabled ? dtype : null;
   try {
     return fn();
   } finally {
+    cpuDType = before;
     native.autocastExit(device, wasEnabled, previous);
   }
 }
@@ -25,4 +31,9 @@ export function autocast<R>(options: AutocastOptions, fn: () => R): R {
 /** True inside an autocast region of that device. */
 export function isAutocastEnabled(device: Device = "cpu"): boolean {
   return native.autocastEnabled(device);
+}
+
+/** The dtype that matrix products on the CPU are done in where it is not their arguments': null outside autocast. */
+export function autocastDType(): "bfloat16" | "float16" | null {
+  return cpuDType;
 }

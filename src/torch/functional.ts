@@ -1,6 +1,9 @@
 // The functions of torch.nn.functional that the layers are made of. Shapes as in PyTorch: images are [N, C, H, W].
 import { aten } from "./aten.js";
+import { autocastDType } from "./autocast.js";
+import { isGradEnabled } from "./autograd.js";
 import { ArgumentError } from "./errors.js";
+import { usesFused } from "./fused-switch.js";
 import { libtorch } from "./native.js";
 import { tidy } from "./scope.js";
 import type { Tensor } from "./tensor.js";
@@ -10,7 +13,15 @@ const pair = (value: Pair): readonly [number, number] => (typeof value === "numb
 
 /** x weight^T + bias; weight [out, in]. */
 export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
+  if (trainsInHalf(x, weight, bias)) return tidy(() => aten.halfLinear(x.to("bfloat16"), weight, bias));
   return aten.linear(x, weight, bias);
+}
+
+/** Where autocast would round a float32 weight that is trained: native/linear.cpp has a faster gradient for it, on a CPU with AMX. */
+function trainsInHalf(x: Tensor, weight: Tensor, bias: Tensor | null): boolean {
+  if (autocastDType() !== "bfloat16" || !usesFused() || !isGradEnabled() || !aten.halfLinear.available) return false;
+  const fits = (each: Tensor) => each.device === "cpu" && each.dtype === "float32";
+  return weight.requiresGrad && weight.ndim === 2 && fits(weight) && (!bias || fits(bias)) && (x.dtype === "bfloat16" || fits(x));
 }
 
 /** Whether norms take half-precision values with float32 weights, which autocast leads to where a half-precision result is normed. */

@@ -6,6 +6,8 @@ export { arrayFor, type Device, type DType, dtypeOf, elementSize, isFloatingPoin
 export * from "./errors.js";
 export { foreach, fusedAdamW } from "./foreach.js";
 export * from "./functional.js";
+export * from "./fused.js";
+export * from "./fused-switch.js";
 export * from "./generator.js";
 export type { AllocatorStats, MemoryStats, OpArgument, Schema, VersionInfo } from "./native.js";
 export { declaredOperators, hasOp, namedOp, op, optionalOp } from "./op.js";

@@ -10,8 +10,12 @@ test("every operator that is not optional is there", () => {
 
 test("operators of 2.x are optional where 1.13 lacks them", () => {
   const optional = [...declaredOperators()].filter(([, each]) => each.optional).map(([name]) => name);
-  expect(optional.sort()).toEqual(["_foreach_copy_", "_foreach_lerp_.Scalar", "_fused_adamw_", "scaled_dot_product_attention"]);
-  if (!versionInfo().torch.startsWith("1.")) expect(optional.filter((name) => !hasOp(name))).toEqual([]);
+  const [own, libtorchs] = [true, false].map((ours) => optional.filter((name) => name.startsWith("tessera::") === ours).sort());
+  expect(libtorchs).toEqual(["_foreach_copy_", "_foreach_lerp_.Scalar", "_fused_adamw_", "scaled_dot_product_attention"]);
+  if (!versionInfo().torch.startsWith("1.")) expect(libtorchs!.filter((name) => !hasOp(name))).toEqual([]);
+  // They need a CPU with AMX, too.
+  expect(own).toEqual(["tessera::attention", "tessera::linear"]);
+  expect(hasOp("tessera::attention")).toBe(hasOp("tessera::linear"));
 });
 
 test("an argument that cannot be given from JavaScript is told in the schema", () => {

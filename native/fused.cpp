@@ -1,0 +1,196 @@
+// Operators that do in one pass what libtorch does in several: a residual sum with the layer norm after it, a bias with GELU. They are
+// registered with the dispatcher like libtorch's own, in the namespace "tessera". They run on the CPU, in float32 and bfloat16.
+#include "bridge.h"
+#include "kernels.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/record_function.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+namespace tessera {
+
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+int typeOf(const Tensor& t) { return t.scalar_type() == at::kBFloat16 ? kernels::kHalf : kernels::kFloat; }
+
+void* data(const Tensor& t) { return t.defined() ? t.data_ptr() : nullptr; }
+float* floats(const Tensor& t) { return static_cast<float*>(data(t)); }
+
+bool isValue(const Tensor& t) {
+    return t.device().is_cpu() && t.layout() == at::kStrided && (t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16);
+}
+
+void expectValues(const char* op, const char* name, const Tensor& t) {
+    TORCH_CHECK(isValue(t), op, " expects ", name, " as a float32 or bfloat16 tensor on the CPU, got ", t.scalar_type(), " on ", t.device());
+}
+
+void expectVector(const char* op, const char* name, const Tensor& t, int64_t size) {
+    TORCH_CHECK(!t.defined() || (t.device().is_cpu() && t.layout() == at::kStrided && t.scalar_type() == at::kFloat && t.dim() == 1 && t.size(0) == size), op,
+                " expects ", name, " as a float32 vector of ", size, " on the CPU, got ", t.defined() ? t.sizes() : at::IntArrayRef(), " of ",
+                t.scalar_type());
+}
+
+Tensor contiguous(const Tensor& t) { return t.defined() ? t.contiguous() : t; }
+Tensor orUndefined(const Optional<Tensor>& t) { return t.has_value() ? *t : Tensor(); }
+
+// Rows in pieces that are worth a thread.
+constexpr int64_t kNumbersOfPiece = 1 << 14;
+
+template <class Run>
+void overRows(int64_t rows, int64_t width, Run run) {
+    at::parallel_for(0, rows, std::max<int64_t>(1, kNumbersOfPiece / std::max<int64_t>(1, width)), run);
+}
+
+// [threads, parts, width] zeros, in which each thread adds up what all rows share; `sum` is over the threads.
+struct Columns {
+    Tensor all;
+    int64_t width;
+    Columns(int64_t parts, int64_t width) : all(at::zeros({at::get_num_threads(), parts, width}, at::kFloat)), width(width) {}
+    float* of(int64_t part) const { return floats(all) + (at::get_thread_num() * all.size(1) + part) * width; }
+    std::vector<Tensor> sum() const { return all.sum(0).unbind(0); }
+};
+
+// There is no formula for the derivative of these derivatives, and one must not be made up from what runs inside.
+void refuseSecondOrder(const char* op) {
+    TORCH_CHECK(!c10::GradMode::is_enabled(), op, " has no second derivatives: turn fused operators off (TESSERA_FUSED=0)");
+}
+
+// ---- a residual sum and its norm -----------------------------------------------------------------------------------------
+
+struct AddNormFunction : torch::autograd::Function<AddNormFunction> {
+    // Without a branch the sum is x itself, and only the norm comes out.
+    static variable_list forward(AutogradContext* ctx, const Tensor& x, const Optional<Tensor>& maybeBranch, const Optional<Tensor>& bias,
+                                 const Optional<Tensor>& gamma, const Optional<Tensor>& keep, const Tensor& weight, const Tensor& shift, double eps,
+                                 bool half) {
+        const Tensor branch = orUndefined(maybeBranch);
+        const int64_t width = x.size(-1), rows = width == 0 ? 0 : x.numel() / width;
+        const Tensor from = x.contiguous(), add = contiguous(branch);
+        const Tensor sum = branch.defined() ? at::empty(x.sizes(), from.options()) : from;
+        const Tensor normed = at::empty(x.sizes(), from.options().dtype(half ? at::kBFloat16 : at::kFloat));
+        const Tensor mean = at::empty({rows}, at::kFloat), rstd = at::empty({rows}, at::kFloat);
+        const Tensor b = contiguous(orUndefined(bias)), g = contiguous(orUndefined(gamma)), k = contiguous(orUndefined(keep));
+        const Tensor w = weight.contiguous(), s = shift.contiguous();
+        const kernels::AddNorm args{width, k.defined() ? rows / k.size(0) : 1, static_cast<float>(eps), floats(from), data(add), floats(b), floats(g),
+                                    floats(k), floats(w), floats(s), floats(sum), data(normed), floats(mean), floats(rstd)};
+        const auto run = kernels::table().addNorm[add.defined() ? typeOf(add) : 0][typeOf(normed)];
+        overRows(rows, width, [&](int64_t begin, int64_t end) { run(args, begin, end); });
+        ctx->set_materialize_grads(false);
+        // The branch is needed for gamma's gradient only.
+        ctx->save_for_backward({branch.defined() ? Tensor() : from, g.defined() ? add : Tensor(), b, g, k, w, mean, rstd});
+        ctx->saved_data["branch"] = static_cast<int64_t>(branch.defined() ? (branch.scalar_type() == at::kBFloat16 ? 2 : 1) : 0);
+        if (!branch.defined()) return {normed};
+        ctx->saved_data["sum"] = sum.detach();
+        return {sum, normed};
+    }
+
+    static variable_list backward(AutogradContext* ctx, variable_list grads) {
+        refuseSecondOrder("tessera::add_norm");
+        const auto saved = ctx->get_saved_variables();
+        const Tensor &b = saved[2], &g = saved[3], &k = saved[4], &w = saved[5], &mean = saved[6], &rstd = saved[7];
+        const int64_t kind = ctx->saved_data["branch"].toInt();
+        const Tensor sum = kind == 0 ? saved[0] : ctx->saved_data["sum"].toTensor();
+        const Tensor sumGrad = kind == 0 ? Tensor() : contiguous(grads[0]), normedGrad = contiguous(grads[kind == 0 ? 0 : 1]);
+        if (!sumGrad.defined() && !normedGrad.defined()) return variable_list(9);
+        RECORD_FUNCTION("tessera::add_norm_backward", std::vector<c10::IValue>{sum});
+        const int64_t width = sum.size(-1), rows = width == 0 ? 0 : sum.numel() / width;
+        const Tensor xGrad = at::empty(sum.sizes(), sum.options());
+        const Tensor branchGrad = kind == 0 ? Tensor() : at::empty(sum.sizes(), sum.options().dtype(kind == 2 ? at::kBFloat16 : at::kFloat));
+        const Columns shared(4, width);
+        const auto run = kernels::table().addNormBackward[kind == 2][normedGrad.defined() ? typeOf(normedGrad) : 0];
+        overRows(rows, width, [&](int64_t begin, int64_t end) {
+            run({width, k.defined() ? rows / k.size(0) : 1, floats(sum), floats(mean), floats(rstd), floats(w), data(saved[1]), floats(b), floats(g), floats(k),
+                 floats(sumGrad), data(normedGrad), floats(xGrad), data(branchGrad), shared.of(0), shared.of(1), b.defined() ? shared.of(2) : nullptr,
+                 g.defined() ? shared.of(3) : nullptr},
+                begin, end);
+        });
+        const auto each = shared.sum();
+        const bool normed = normedGrad.defined();
+        return {xGrad, branchGrad, b.defined() ? each[2] : Tensor(), g.defined() ? each[3] : Tensor(), Tensor(), normed ? each[0] : Tensor(),
+                normed ? each[1] : Tensor(), Tensor(), Tensor()};
+    }
+};
+
+void checkNorm(const char* op, const Tensor& x, const Tensor& weight, const Tensor& shift) {
+    TORCH_CHECK(x.device().is_cpu() && x.layout() == at::kStrided && x.scalar_type() == at::kFloat && x.dim() > 0, op,
+                " expects x as a float32 tensor on the CPU with a last dimension, got ", x.sizes(), " of ", x.scalar_type(), " on ", x.device());
+    expectVector(op, "weight", weight, x.size(-1));
+    expectVector(op, "shift", shift, x.size(-1));
+}
+
+Tensor norm(const Tensor& x, const Tensor& weight, const Tensor& shift, double eps, bool half) {
+    checkNorm("tessera::norm", x, weight, shift);
+    const Optional<Tensor> none;
+    return AddNormFunction::apply(x, none, none, none, none, weight, shift, eps, half)[0];
+}
+
+std::tuple<Tensor, Tensor> addNorm(const Tensor& x, const Tensor& branch, const Optional<Tensor>& bias, const Optional<Tensor>& gamma,
+                                   const Optional<Tensor>& keep, const Tensor& weight, const Tensor& shift, double eps, bool half) {
+    const char* op = "tessera::add_norm";
+    checkNorm(op, x, weight, shift);
+    expectValues(op, "branch", branch);
+    TORCH_CHECK(branch.sizes() == x.sizes(), op, " expects a branch of x's shape, got ", x.sizes(), " and ", branch.sizes());
+    const Tensor k = orUndefined(keep);
+    expectVector(op, "bias", orUndefined(bias), x.size(-1));
+    expectVector(op, "gamma", orUndefined(gamma), x.size(-1));
+    expectVector(op, "keep", k, x.size(0));
+    TORCH_CHECK(!k.defined() || !k.requires_grad(), op, " takes keep as it is: it has no gradient");
+    auto out = AddNormFunction::apply(x, Optional<Tensor>(branch), bias, gamma, keep, weight, shift, eps, half);
+    return {out[0], out[1]};
+}
+
+// ---- a bias and GELU -----------------------------------------------------------------------------------------------------
+
+struct BiasGeluFunction : torch::autograd::Function<BiasGeluFunction> {
+    static Tensor forward(AutogradContext* ctx, const Tensor& x, const Optional<Tensor>& bias) {
+        const int64_t width = x.size(-1), rows = width == 0 ? 0 : x.numel() / width;
+        const Tensor from = x.contiguous(), b = contiguous(orUndefined(bias)), out = at::empty(x.sizes(), from.options());
+        const kernels::BiasGelu args{width, data(from), floats(b), data(out)};
+        const auto run = kernels::table().biasGelu[typeOf(from)];
+        overRows(rows, width, [&](int64_t begin, int64_t end) { run(args, begin, end); });
+        ctx->save_for_backward({from, b});
+        return out;
+    }
+
+    static variable_list backward(AutogradContext* ctx, variable_list grads) {
+        refuseSecondOrder("tessera::bias_gelu");
+        const auto saved = ctx->get_saved_variables();
+        const Tensor &x = saved[0], &b = saved[1];
+        RECORD_FUNCTION("tessera::bias_gelu_backward", std::vector<c10::IValue>{x});
+        const Tensor outGrad = grads[0].contiguous(), xGrad = at::empty(x.sizes(), x.options());
+        const int64_t width = x.size(-1), rows = width == 0 ? 0 : x.numel() / width;
+        const Columns shared(1, width);
+        const auto run = kernels::table().biasGeluBackward[typeOf(x)];
+        overRows(rows, width, [&](int64_t begin, int64_t end) {
+            run({width, data(x), floats(b), data(outGrad), data(xGrad), b.defined() ? shared.of(0) : nullptr}, begin, end);
+        });
+        return {xGrad, b.defined() ? shared.sum()[0] : Tensor()};
+    }
+};
+
+Tensor biasGelu(const Tensor& x, const Optional<Tensor>& bias) {
+    const char* op = "tessera::bias_gelu";
+    expectValues(op, "x", x);
+    TORCH_CHECK(x.dim() > 0, op, " expects x with a last dimension");
+    expectVector(op, "bias", orUndefined(bias), x.size(-1));
+    return BiasGeluFunction::apply(x, bias);
+}
+
+}  // namespace
+
+// A second copy of the library in one process finds the operators registered, and uses the first one's.
+void registerFused() {
+    if (c10::Dispatcher::singleton().findSchema({"tessera::bias_gelu", ""})) return;
+    static auto* library = new torch::Library(torch::Library::FRAGMENT, "tessera", kNullopt, __FILE__, __LINE__);
+    library->def("bias_gelu(Tensor x, Tensor? bias) -> Tensor", biasGelu);
+    library->def("norm(Tensor x, Tensor weight, Tensor shift, float eps, bool half) -> Tensor", norm);
+    library->def("add_norm(Tensor x, Tensor branch, Tensor? bias, Tensor? gamma, Tensor? keep, Tensor weight, Tensor shift, float eps, bool half) -> (Tensor, Tensor)",
+                 addNorm);
+}
+
+}  // namespace tessera

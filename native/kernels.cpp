@@ -1,0 +1,61 @@
+// The loops of kernels_body.h for the instruction sets of x64, and the choice among them.
+#include "kernels.h"
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#include <immintrin.h>
+#endif
+
+// Vectors wider than the registers of the set it is compiled for are passed in memory; nothing of this file is called from outside by vector.
+#pragma GCC diagnostic ignored "-Wpsabi"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // g++ 12 says so of its own intrinsics
+
+#define TESSERA_LAMBDA __attribute__((always_inline))
+
+namespace tessera::kernels {
+
+namespace plain {
+#include "kernels_body.h"
+}
+
+// Clang does not know this pragma: there the compiler's own default is all.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define TESSERA_SEVERAL_SETS
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+namespace avx2 {
+#include "kernels_body.h"
+}
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512")
+// g++ 12 does not tell by its own macros what the pragma allows.
+#define TESSERA_AVX512
+namespace avx512 {
+#include "kernels_body.h"
+}
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma,prefer-vector-width=512")
+#define TESSERA_AVX512_BF16
+namespace avx512bf16 {
+#include "kernels_body.h"
+}
+#pragma GCC pop_options
+#endif
+
+const Table& table() {
+    static const Table chosen = [] {
+#ifdef TESSERA_SEVERAL_SETS
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+            return __builtin_cpu_supports("avx512bf16") ? avx512bf16::made("AVX-512 with bfloat16") : avx512::made("AVX-512");
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::made("AVX2");
+#endif
+        return plain::made("plain");
+    }();
+    return chosen;
+}
+
+}  // namespace tessera::kernels

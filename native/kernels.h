@@ -1,0 +1,133 @@
+// Loops over memory that libtorch runs as several operators, each reading and writing all of it: one pass instead. Nothing here knows
+// tensors; fused.cpp and attention.cpp do. Each loop is compiled for several instruction sets and chosen when the program starts.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tessera::kernels {
+
+// The upper half of a float.
+using Bf16 = uint16_t;
+
+// sum = x + keep gamma (branch + bias); normed = (sum - mean) rstd weight + shift. Rows of `width`; null for what is not there.
+struct AddNorm {
+    int64_t width;
+    int64_t rowsOfSample;  // `keep` has one factor for so many rows
+    float eps;
+    const float* x;
+    const void* branch;
+    const float *bias, *gamma, *keep;
+    const float *weight, *shift;
+    float* sum;
+    void* normed;
+    float *mean, *rstd;
+};
+
+// The other way: from the gradients of sum and normed to those of x and branch, and of what all rows share.
+struct AddNormBackward {
+    int64_t width;
+    int64_t rowsOfSample;
+    const float* sum;
+    const float *mean, *rstd, *weight;
+    const void* branch;
+    const float *bias, *gamma, *keep;
+    const float* sumGrad;
+    const void* normedGrad;
+    float* xGrad;
+    void* branchGrad;
+    // Added to, [width] each, in this thread's own memory.
+    float *weightGrad, *shiftGrad, *biasGrad, *gammaGrad;
+};
+
+// out = gelu(x + bias), rows of `width`.
+struct BiasGelu {
+    int64_t width;
+    const void* x;
+    const float* bias;
+    void* out;
+};
+
+struct BiasGeluBackward {
+    int64_t width;
+    const void* x;
+    const float* bias;
+    const void* outGrad;
+    void* xGrad;
+    float* biasGrad;  // added to, in this thread's own memory
+};
+
+// Rows of `depth` numbers, `stride` apart: what one head sees of a tensor.
+struct Rows {
+    const Bf16* data;
+    int64_t stride;
+};
+struct RowsOut {
+    Bf16* data;
+    int64_t stride;
+};
+
+// out [rows][padded] = (in + bias) scale, zeros after `depth`.
+struct CopyHead {
+    Rows in;
+    const float* bias;  // [depth] or null
+    float scale;
+    int64_t rows, depth, padded;
+    Bf16* out;
+};
+
+// exp(score - highest) of each row and what it takes to undo that; columns from `count` to `padded` become 0.
+struct SoftmaxRows {
+    int64_t rows, count, padded;
+    const float* scores;  // [rows][padded]
+    const float* mask;    // added; [rows][maskStride] or null
+    int64_t maskStride;
+    Bf16* weights;   // [rows][padded], of which the highest in each row is 1
+    float* factor;   // [rows]: 1 / the row's sum
+    float* logSum;   // [rows]: log of the sum of exp(score)
+};
+
+// For keys [rows] and all queries [padded]: the weights again, and the gradients of the scores, as rows and as pairs of rows.
+struct SoftmaxBackward {
+    int64_t rows, padded;
+    const float* scores;       // [rows][padded], of each key with all queries
+    const float* mask;         // added; [rows][maskStride] or null
+    int64_t maskStride;
+    const float* weightGrads;  // [rows][padded]
+    const float* logSum;       // [padded]; a large number where there is no query
+    const float* dots;         // [padded]: sum of weight and its gradient over a query's keys
+    Bf16 *weights, *scoreGrads;  // [rows][padded]
+    uint32_t* scoreGradPairs;    // [ceil(rows / 2)][padded]
+};
+
+enum Types { kFloat = 0, kHalf = 1 };
+
+/** All loops for one instruction set. Rows [begin, end) of each; indices are Types. */
+struct Table {
+    const char* name;
+    void (*addNorm[2][2])(const AddNorm&, int64_t begin, int64_t end);                  // [branch][normed]
+    void (*addNormBackward[2][2])(const AddNormBackward&, int64_t begin, int64_t end);  // [branch][normed]
+    void (*biasGelu[2])(const BiasGelu&, int64_t begin, int64_t end);
+    void (*biasGeluBackward[2])(const BiasGeluBackward&, int64_t begin, int64_t end);
+    void (*copyHead)(const CopyHead&);
+    // [rows][depth], `stride` apart -> [depth / 2][padded] of two neighbours each, zeros after `rows`, and [depth][padded]; null for what is
+    // not wanted. Both get rows for a depth that is rounded up to 32.
+    void (*transposePairs)(Rows in, int64_t rows, int64_t depth, int64_t padded, uint32_t* pairs, Bf16* transposed);
+    // [rows][depth], `stride` apart -> [padded / 2][depth rounded up to 16] of one number in each of two rows, zeros after `rows`.
+    void (*pairRows)(Rows in, int64_t rows, int64_t depth, int64_t padded, uint32_t* pairs);
+    // sums[row] += the sum of that row; [rows][columns], a multiple of 16
+    void (*rowSums)(const Bf16* in, int64_t rows, int64_t columns, float* sums);
+    void (*softmaxRows)(const SoftmaxRows&);
+    void (*softmaxBackward)(const SoftmaxBackward&);
+    // out rows = in rows times a factor each (null for 1); `sums` [depth], where wanted, is added to.
+    void (*storeRows)(const float* in, int64_t rows, int64_t depth, int64_t padded, const float* factors, RowsOut out, float* sums);
+    // The same from [padded depth][columns], with one factor for all.
+    void (*storeTransposed)(const float* in, int64_t rows, int64_t depth, int64_t columns, float factor, RowsOut out, float* sums);
+    // dots[i] = the product of rows i of a and b.
+    void (*rowDots)(Rows a, Rows b, int64_t rows, int64_t depth, float* dots);
+};
+
+/** The fastest table that this processor runs. */
+const Table& table();
+
+}  // namespace tessera::kernels

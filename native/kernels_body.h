@@ -1,0 +1,458 @@
+// The loops of kernels.h, included once for each instruction set into a namespace of its own: therefore no guard and no #include.
+// Vectors are the compiler's own (GCC and Clang), 16 floats wide; where registers are narrower it splits them.
+
+constexpr int64_t kLanes = 16;
+using F = float __attribute__((vector_size(64)));
+using I = int32_t __attribute__((vector_size(64)));
+using U = uint32_t __attribute__((vector_size(64)));
+using H = uint16_t __attribute__((vector_size(32)));
+
+#define TESSERA_INLINE inline __attribute__((always_inline))
+
+TESSERA_INLINE F all(float x) { return F{} + x; }
+
+TESSERA_INLINE F widen(H bits) {
+#ifdef TESSERA_AVX512
+    return (F)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)bits), 16);
+#else
+    return (F)(__builtin_convertvector(bits, U) << 16);
+#endif
+}
+
+// To the nearest, ties to even; NaN stays one.
+TESSERA_INLINE H narrow(F x) {
+#ifdef TESSERA_AVX512_BF16
+    return (H)_mm512_cvtneps_pbh((__m512)x);
+#else
+    const U bits = (U)x;
+    const U rounded = bits + 0x7fff + ((bits >> 16) & 1);
+    const U nan = (bits >> 16) | 0x40;
+    return __builtin_convertvector((x == x ? rounded >> 16 : nan), H);
+#endif
+}
+
+template <class V, class T>
+TESSERA_INLINE V raw(const T* from) {
+    V v;
+    __builtin_memcpy(&v, from, sizeof v);
+    return v;
+}
+template <class V, class T>
+TESSERA_INLINE V raw(const T* from, int64_t count) {
+    V v = {};
+    __builtin_memcpy(&v, from, static_cast<std::size_t>(count) * sizeof(T));
+    return v;
+}
+
+// 16 numbers, or the first `count` and zeros.
+TESSERA_INLINE F load(const float* from) { return raw<F>(from); }
+TESSERA_INLINE F load(const Bf16* from) { return widen(raw<H>(from)); }
+TESSERA_INLINE F load(const float* from, int64_t count) { return raw<F>(from, count); }
+TESSERA_INLINE F load(const Bf16* from, int64_t count) { return widen(raw<H>(from, count)); }
+
+TESSERA_INLINE void store(float* to, F v) { __builtin_memcpy(to, &v, sizeof v); }
+TESSERA_INLINE void store(Bf16* to, F v) {
+    const H h = narrow(v);
+    __builtin_memcpy(to, &h, sizeof h);
+}
+TESSERA_INLINE void store(float* to, F v, int64_t count) { __builtin_memcpy(to, &v, static_cast<std::size_t>(count) * sizeof(float)); }
+TESSERA_INLINE void store(Bf16* to, F v, int64_t count) {
+    const H h = narrow(v);
+    __builtin_memcpy(to, &h, static_cast<std::size_t>(count) * sizeof(Bf16));
+}
+
+TESSERA_INLINE float total(F v) {
+    float sum = 0;
+    for (int i = 0; i < kLanes; ++i) sum += v[i];
+    return sum;
+}
+
+// Calls use(i, lanes...) for blocks of 16 columns, and once for what remains: `block` picks the whole or the counted load.
+template <class Use>
+TESSERA_INLINE void columns(int64_t width, Use use) {
+    int64_t i = 0;
+    for (; i + kLanes <= width; i += kLanes) use(i, [](auto* p) TESSERA_LAMBDA { return load(p); }, [](auto* p, F v) TESSERA_LAMBDA { store(p, v); });
+    if (const int64_t rest = width - i)
+        use(i, [rest](auto* p) TESSERA_LAMBDA { return load(p, rest); }, [rest](auto* p, F v) TESSERA_LAMBDA { store(p, v, rest); });
+}
+
+// 1 / x to about 1e-7 of itself.
+TESSERA_INLINE F reciprocal(F x) {
+#ifdef TESSERA_AVX512
+    const F guess = (F)_mm512_rcp14_ps((__m512)x);
+    return guess * (2.0f - x * guess);
+#else
+    return 1.0f / x;
+#endif
+}
+
+// e^x for x <= 0, to about 1e-7 of itself, 0 below -87: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (Cephes' expf).
+TESSERA_INLINE F exponential(F x) {
+    // Below, the result would be denormal, which costs a hundred cycles.
+    const auto tiny = x < -87.0f;
+#ifdef TESSERA_AVX512
+    x = (F)_mm512_max_ps((__m512)x, (__m512)all(-87.0f));
+    const F n = (F)_mm512_roundscale_ps((__m512)(x * 1.44269504088896341f), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    x = tiny ? all(-87.0f) : x;
+    const F shifted = x * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23: the rounded integer is in the low bits
+    const F n = shifted - 12582912.0f;
+#endif
+    const F r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    F p = all(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    const F value = p * (r * r) + r + 1.0f;
+#ifdef TESSERA_AVX512
+    return tiny ? F{} : (F)_mm512_scalef_ps((__m512)value, (__m512)n);
+#else
+    return tiny ? F{} : (F)((I)value + ((I)shifted << 23));
+#endif
+}
+
+// The normal distribution's function at z, and e^(-z^2 / 2). Abramowitz and Stegun 7.1.26: within 1e-7.
+TESSERA_INLINE F normalCdf(F z, F& gauss) {
+    const F u = (F)((U)z & 0x7fffffffu) * 0.70710678118654752f;
+    const F t = reciprocal(1.0f + 0.3275911f * u);
+    gauss = exponential(-u * u);
+    F p = all(0.5307027145f);
+    p = p * t - 0.7265760135f;
+    p = p * t + 0.7107068705f;
+    p = p * t - 0.142248368f;
+    p = p * t + 0.127414796f;
+    const F tail = p * t * gauss;
+    return z >= 0.0f ? 1.0f - tail : tail;
+}
+
+template <class B, class O>
+void addNorm(const AddNorm& given, int64_t begin, int64_t end) {
+    const AddNorm a = given;
+    const int64_t width = a.width;
+    for (int64_t row = begin; row < end; ++row) {
+        const float* x = a.x + row * width;
+        F sums = {};
+        if (a.branch) {
+            const B* branch = static_cast<const B*>(a.branch) + row * width;
+            float* sum = a.sum + row * width;
+            const float keep = a.keep ? a.keep[row / a.rowsOfSample] : 1.0f;
+            columns(width, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA {
+                F add = get(branch + i);
+                if (a.bias) add += get(a.bias + i);
+                if (a.gamma) add *= get(a.gamma + i);
+                const F s = get(x + i) + add * keep;
+                put(sum + i, s);
+                sums += s;
+            });
+            x = sum;
+        } else {
+            columns(width, [&](int64_t i, auto get, auto) TESSERA_LAMBDA { sums += get(x + i); });
+        }
+        const float mean = total(sums) / static_cast<float>(width);
+        F squares = {};
+        int64_t i = 0;
+        for (; i + kLanes <= width; i += kLanes) {
+            const F d = load(x + i) - mean;
+            squares += d * d;
+        }
+        float square = total(squares);
+        for (; i < width; ++i) square += (x[i] - mean) * (x[i] - mean);
+        const float rstd = 1.0f / __builtin_sqrtf(square / static_cast<float>(width) + a.eps);
+        O* normed = static_cast<O*>(a.normed) + row * width;
+        columns(width, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA {
+            put(normed + i, (get(x + i) - mean) * rstd * get(a.weight + i) + get(a.shift + i));
+        });
+        a.mean[row] = mean;
+        a.rstd[row] = rstd;
+    }
+}
+
+template <class B, class O>
+void addNormBackward(const AddNormBackward& given, int64_t begin, int64_t end) {
+    const AddNormBackward a = given;
+    const int64_t width = a.width;
+    const float share = 1.0f / static_cast<float>(width);
+    for (int64_t row = begin; row < end; ++row) {
+        const float* sum = a.sum + row * width;
+        const O* normedGrad = a.normedGrad ? static_cast<const O*>(a.normedGrad) + row * width : nullptr;
+        const float* sumGrad = a.sumGrad ? a.sumGrad + row * width : nullptr;
+        const float mean = a.mean[row], rstd = a.rstd[row];
+        float first = 0, second = 0;
+        if (normedGrad) {
+            F g1 = {}, g2 = {};
+            columns(width, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA {
+                const F dy = get(normedGrad + i), hat = (get(sum + i) - mean) * rstd, g = dy * get(a.weight + i);
+                g1 += g;
+                g2 += g * hat;
+                put(a.weightGrad + i, get(a.weightGrad + i) + dy * hat);
+                put(a.shiftGrad + i, get(a.shiftGrad + i) + dy);
+            });
+            first = total(g1) * share;
+            second = total(g2) * share;
+        }
+        const float keep = a.keep ? a.keep[row / a.rowsOfSample] : 1.0f;
+        float* xGrad = a.xGrad + row * width;
+        B* branchGrad = a.branchGrad ? static_cast<B*>(a.branchGrad) + row * width : nullptr;
+        const B* branch = a.branch ? static_cast<const B*>(a.branch) + row * width : nullptr;
+        columns(width, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA {
+            F d = {};
+            if (normedGrad) {
+                const F hat = (get(sum + i) - mean) * rstd;
+                d = rstd * (get(normedGrad + i) * get(a.weight + i) - first - hat * second);
+            }
+            if (sumGrad) d += get(sumGrad + i);
+            put(xGrad + i, d);
+            if (!branchGrad) return;
+            F scaled = d * keep;
+            if (a.gammaGrad) {
+                F value = get(branch + i);
+                if (a.bias) value += get(a.bias + i);
+                put(a.gammaGrad + i, get(a.gammaGrad + i) + scaled * value);
+            }
+            if (a.gamma) scaled *= get(a.gamma + i);
+            if (a.biasGrad) put(a.biasGrad + i, get(a.biasGrad + i) + scaled);
+            put(branchGrad + i, scaled);
+        });
+    }
+}
+
+template <class T>
+void biasGelu(const BiasGelu& given, int64_t begin, int64_t end) {
+    const BiasGelu a = given;
+    for (int64_t row = begin; row < end; ++row) {
+        const T* x = static_cast<const T*>(a.x) + row * a.width;
+        T* out = static_cast<T*>(a.out) + row * a.width;
+        columns(a.width, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA {
+            F z = get(x + i), gauss;
+            if (a.bias) z += get(a.bias + i);
+            put(out + i, z * normalCdf(z, gauss));
+        });
+    }
+}
+
+template <class T>
+void biasGeluBackward(const BiasGeluBackward& given, int64_t begin, int64_t end) {
+    const BiasGeluBackward a = given;
+    for (int64_t row = begin; row < end; ++row) {
+        const T* x = static_cast<const T*>(a.x) + row * a.width;
+        const T* outGrad = static_cast<const T*>(a.outGrad) + row * a.width;
+        T* xGrad = static_cast<T*>(a.xGrad) + row * a.width;
+        columns(a.width, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA {
+            F z = get(x + i), gauss;
+            if (a.bias) z += get(a.bias + i);
+            const F cdf = normalCdf(z, gauss);
+            const F d = get(outGrad + i) * (cdf + z * gauss * 0.39894228040143268f);
+            put(xGrad + i, d);
+            if (a.biasGrad) put(a.biasGrad + i, get(a.biasGrad + i) + d);
+        });
+    }
+}
+
+// ---- attention: what stands between the matrix products of one head ------------------------------------------------------
+
+inline void copyHead(const CopyHead& given) {
+    const CopyHead a = given;
+    for (int64_t row = 0; row < a.rows; ++row) {
+        const Bf16* in = a.in.data + row * a.in.stride;
+        Bf16* out = a.out + row * a.padded;
+        columns(a.depth, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA {
+            F x = get(in + i);
+            if (a.bias) x += get(a.bias + i);
+            put(out + i, x * a.scale);
+        });
+        for (int64_t i = a.depth; i < a.padded; ++i) out[i] = 0;
+    }
+}
+
+// Of two vectors, the lanes whose number lacks the bit `Step` of the first, and those of the second behind them; or those that have it.
+template <int Step, bool High>
+TESSERA_INLINE U mixed(U a, U b) {
+    constexpr auto from = [](int k) { return High ? ((k & Step) ? k + 16 : k + Step) : ((k & Step) ? k - Step + 16 : k); };
+    constexpr U order = {from(0), from(1), from(2),  from(3),  from(4),  from(5),  from(6),  from(7),
+                         from(8), from(9), from(10), from(11), from(12), from(13), from(14), from(15)};
+    return __builtin_shuffle(a, b, order);
+}
+
+template <int Step>
+TESSERA_INLINE void exchange(U (&rows)[16]) {
+    for (int i = 0; i < 16; ++i) {
+        if (i & Step) continue;
+        const U a = rows[i], b = rows[i + Step];
+        rows[i] = mixed<Step, false>(a, b);
+        rows[i + Step] = mixed<Step, true>(a, b);
+    }
+}
+
+TESSERA_INLINE void transpose(U (&rows)[16]) {
+    exchange<8>(rows);
+    exchange<4>(rows);
+    exchange<2>(rows);
+    exchange<1>(rows);
+}
+
+inline void transposePairs(Rows in, int64_t rows, int64_t depth, int64_t padded, uint32_t* pairs, Bf16* transposed) {
+    for (int64_t r = 0; r < padded; r += 16) {
+        for (int64_t c = 0; c < depth; c += 32) {
+            U block[16];
+            const int64_t count = depth - c;
+            for (int64_t i = 0; i < 16; ++i) {
+                const Bf16* from = in.data + (r + i) * in.stride + c;
+                __builtin_prefetch(from + 32 * in.stride);  // rows lie too far apart for the processor to guess
+                block[i] = r + i >= rows ? U{} : count >= 32 ? raw<U>(from) : raw<U>(from, count);
+            }
+            transpose(block);
+            for (int64_t i = 0; i < 16; ++i) {
+                const int64_t row = c / 2 + i;
+                if (pairs) __builtin_memcpy(pairs + row * padded + r, &block[i], sizeof(U));
+                if (!transposed) continue;
+                const H even = __builtin_convertvector(block[i] & 0xffff, H), odd = __builtin_convertvector(block[i] >> 16, H);
+                __builtin_memcpy(transposed + 2 * row * padded + r, &even, sizeof(H));
+                __builtin_memcpy(transposed + (2 * row + 1) * padded + r, &odd, sizeof(H));
+            }
+        }
+    }
+}
+
+inline void pairRows(Rows in, int64_t rows, int64_t depth, int64_t padded, uint32_t* pairs) {
+    const int64_t width = (depth + 15) / 16 * 16;
+    const auto half = [&](int64_t row, int64_t c) TESSERA_LAMBDA {
+        const Bf16* from = in.data + row * in.stride + c;
+        if (row >= rows) return H{};
+        return depth - c >= 16 ? raw<H>(from) : raw<H>(from, depth - c);
+    };
+    for (int64_t r = 0; r < padded; r += 2) {
+        for (int64_t c = 0; c < depth; c += 32) __builtin_prefetch(in.data + (r + 16) * in.stride + c), __builtin_prefetch(in.data + (r + 17) * in.stride + c);
+        for (int64_t c = 0; c < depth; c += 16) {
+            const U both = __builtin_convertvector(half(r, c), U) | __builtin_convertvector(half(r + 1, c), U) << 16;
+            __builtin_memcpy(pairs + r / 2 * width + c, &both, sizeof(U));
+        }
+    }
+}
+
+inline void rowSums(const Bf16* in, int64_t rows, int64_t columnCount, float* sums) {
+    for (int64_t row = 0; row < rows; ++row) {
+        F sum = {};
+        for (int64_t i = 0; i < columnCount; i += kLanes) sum += load(in + row * columnCount + i);
+        sums[row] += total(sum);
+    }
+}
+
+inline void softmaxRows(const SoftmaxRows& given) {
+    const SoftmaxRows a = given;
+    constexpr float kNone = -1e30f;
+    for (int64_t row = 0; row < a.rows; ++row) {
+        const float* scores = a.scores + row * a.padded;
+        const float* mask = a.mask ? a.mask + row * a.maskStride : nullptr;
+        Bf16* weights = a.weights + row * a.padded;
+        F most = all(kNone);
+        int64_t i = 0;
+        for (; i + kLanes <= a.count; i += kLanes) {
+            F s = load(scores + i);
+            if (mask) s += load(mask + i);
+            most = s > most ? s : most;
+        }
+        float highest = kNone;
+        for (int k = 0; k < kLanes; ++k) highest = most[k] > highest ? most[k] : highest;
+        for (int64_t k = i; k < a.count; ++k) {
+            const float s = scores[k] + (mask ? mask[k] : 0.0f);
+            highest = s > highest ? s : highest;
+        }
+        F sums = {};
+        columns(a.count, [&](int64_t k, auto get, auto put) TESSERA_LAMBDA {
+            F s = get(scores + k);
+            if (mask) s += get(mask + k);
+            const F e = exponential(s - highest);
+            put(weights + k, e);
+            if (k + kLanes <= a.count) sums += e;
+            else
+                for (int64_t lane = 0; lane < a.count - k; ++lane) sums[lane] += e[lane];
+        });
+        for (int64_t k = a.count; k < a.padded; ++k) weights[k] = 0;
+        const float sum = total(sums);
+        a.factor[row] = 1.0f / sum;
+        a.logSum[row] = highest + __builtin_logf(sum);
+    }
+}
+
+// One key and 16 queries: the weights, and the gradients of the scores rounded.
+TESSERA_INLINE H scoreGradients(const SoftmaxBackward& a, int64_t row, int64_t i, F logSum, F dots) {
+    const int64_t at = row * a.padded + i;
+    F s = load(a.scores + at);
+    if (a.mask) s += load(a.mask + row * a.maskStride + i);
+    const F p = exponential(s - logSum);
+    store(a.weights + at, p);
+    const H half = narrow(p * (load(a.weightGrads + at) - dots));
+    __builtin_memcpy(a.scoreGrads + at, &half, sizeof(H));
+    return half;
+}
+
+inline void softmaxBackward(const SoftmaxBackward& given) {
+    const SoftmaxBackward a = given;
+    for (int64_t row = 0; row < a.rows; row += 2) {
+        for (int64_t i = 0; i < a.padded; i += kLanes) {
+            const F logSum = load(a.logSum + i), dots = load(a.dots + i);
+            U pair = __builtin_convertvector(scoreGradients(a, row, i, logSum, dots), U);
+            if (row + 1 < a.rows) pair |= __builtin_convertvector(scoreGradients(a, row + 1, i, logSum, dots), U) << 16;
+            __builtin_memcpy(a.scoreGradPairs + row / 2 * a.padded + i, &pair, sizeof(U));
+        }
+    }
+}
+
+inline void storeRows(const float* in, int64_t rows, int64_t depth, int64_t padded, const float* factors, RowsOut out, float* sums) {
+    columns(depth, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA {
+        F sum = {};
+        for (int64_t row = 0; row < rows; ++row) {
+            const F x = get(in + row * padded + i) * (factors ? factors[row] : 1.0f);
+            put(out.data + row * out.stride + i, x);
+            sum += x;
+        }
+        if (sums) put(sums + i, get(sums + i) + sum);
+    });
+}
+
+inline void storeTransposed(const float* in, int64_t rows, int64_t depth, int64_t stride, float factor, RowsOut out, float* sums) {
+    for (int64_t r = 0; r < rows; r += 16) {
+        for (int64_t c = 0; c < depth; c += 16) {
+            U block[16];
+            for (int64_t i = 0; i < 16; ++i) block[i] = raw<U>(in + (c + i) * stride + r);
+            transpose(block);
+            const int64_t count = rows - r < 16 ? rows - r : 16;
+            columns(depth - c < 16 ? depth - c : 16, [&](int64_t, auto get, auto put) TESSERA_LAMBDA {
+                F sum = {};
+                for (int64_t i = 0; i < count; ++i) {
+                    const F x = (F)block[i] * factor;
+                    put(out.data + (r + i) * out.stride + c, x);
+                    sum += x;
+                }
+                if (sums) put(sums + c, get(sums + c) + sum);
+            });
+        }
+    }
+}
+
+inline void rowDots(Rows a, Rows b, int64_t rows, int64_t depth, float* dots) {
+    for (int64_t row = 0; row < rows; ++row) {
+        F sum = {};
+        columns(depth, [&](int64_t i, auto get, auto) TESSERA_LAMBDA { sum += get(a.data + row * a.stride + i) * get(b.data + row * b.stride + i); });
+        dots[row] = total(sum);
+    }
+}
+
+constexpr Table made(const char* name) {
+    return {name,
+            {{addNorm<float, float>, addNorm<float, Bf16>}, {addNorm<Bf16, float>, addNorm<Bf16, Bf16>}},
+            {{addNormBackward<float, float>, addNormBackward<float, Bf16>}, {addNormBackward<Bf16, float>, addNormBackward<Bf16, Bf16>}},
+            {biasGelu<float>, biasGelu<Bf16>},
+            {biasGeluBackward<float>, biasGeluBackward<Bf16>},
+            copyHead,
+            transposePairs,
+            pairRows,
+            rowSums,
+            softmaxRows,
+            softmaxBackward,
+            storeRows,
+            storeTransposed,
+            rowDots};
+}

@@ -1,0 +1,50 @@
+// Products of small bfloat16 matrices that are packed by hand: libtorch's micro-kernel for AMX, which it has since 2.5.
+#pragma once
+
+#include "bridge.h"
+#include "kernels.h"
+
+#include <ATen/ATen.h>
+
+#if TESSERA_TORCH_AT_LEAST(2, 5)
+#define TESSERA_HALF_PRODUCTS
+#include <ATen/native/CPUBlas.h>
+
+namespace tessera {
+
+using kernels::Bf16;
+
+/** Whether this processor has the micro-kernel. */
+inline bool hasHalfProducts() { return at::native::cpublas::could_pack(at::kBFloat16); }
+
+/** A thread that has multiplied gives the matrix unit back. */
+inline void releaseProducts() { at::native::cpublas::brgemm_release(); }
+
+inline int64_t rounded(int64_t size, int64_t to) { return (size + to - 1) / to * to; }
+
+// c [m][n] (+)= a [m][k] b, with b as pairs of rows [k / 2][n].
+inline void multiply(int64_t m, int64_t n, int64_t k, const Bf16* a, int64_t strideA, const uint32_t* b, int64_t strideB, float* c, int64_t strideC, bool add) {
+    at::native::cpublas::brgemm(m, n, k, strideA, strideB, strideC, add, reinterpret_cast<const at::BFloat16*>(a), reinterpret_cast<const at::BFloat16*>(b), c, true);
+}
+
+// One thread's memory for one head, cut from one piece.
+class Scratch {
+public:
+    explicit Scratch(int64_t bytes) : memory_(at::empty({bytes + 64 * 32}, at::kByte)), next_(static_cast<char*>(memory_.data_ptr())) {
+        next_ += (64 - reinterpret_cast<uintptr_t>(next_) % 64) % 64;
+    }
+    template <class T>
+    T* take(int64_t count) {
+        T* here = reinterpret_cast<T*>(next_);
+        next_ += rounded(count * static_cast<int64_t>(sizeof(T)), 64);
+        return here;
+    }
+
+private:
+    at::Tensor memory_;
+    char* next_;
+};
+
+}  // namespace tessera
+
+#endif

@@ -1,0 +1,30 @@
+// The residual stream of a transformer.
+import { addBranch, addNorm, type Branch, normFor, type Tensor } from "../torch/index.js";
+import type { LayerNorm } from "./norm.js";
+
+/** A residual stream whose newest branch is not added yet: whoever wants the norm of the sum gets both in one pass. */
+export class Residual {
+  /** @param x [B, N, C] @param branch what is to be added to it */
+  constructor(
+    private x: Tensor,
+    private branch: Branch | null = null,
+  ) {}
+
+  /** The sum [B, N, C]. */
+  value(): Tensor {
+    if (this.branch) this.x = addBranch(this.x, this.branch);
+    this.branch = null;
+    return this.x;
+  }
+
+  /** The sum, normalised, for matrix products to read: under autocast in their dtype. */
+  normed(norm: LayerNorm): Tensor {
+    const { weight, bias, eps } = norm;
+    if (!weight || !bias) return norm.call(this.value());
+    if (!this.branch) return normFor(this.x, { weight, bias, eps });
+    const { sum, normed } = addNorm(this.x, this.branch, { weight, bias, eps });
+    this.x = sum;
+    this.branch = null;
+    return normed;
+  }
+}

@@ -1,0 +1,287 @@
+// Fused operators against the operators they stand for, computed in float64, where nothing is fused: values and all gradients.
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { OperatorError } from "./errors.js";
+import {
+  addNorm,
+  attendsJointly,
+  autocast,
+  type Branch,
+  backward,
+  biasGelu,
+  grad,
+  hasOp,
+  jointAttention,
+  linear,
+  manualSeed,
+  normFor,
+  ones,
+  op,
+  randn,
+  type Tensor,
+  tidy,
+  usesFused,
+  withFused,
+  zeros,
+} from "./index.js";
+
+const runs = { numRuns: 25 };
+const size = (max: number) => fc.integer({ min: 1, max });
+const half = hasOp("tessera::attention");
+
+/** How far `actual` is from `expected`, over how large that is. */
+function distance(actual: Tensor, expected: Tensor): number {
+  const [a, b] = [actual.to("float64"), expected.to("float64")];
+  return a.sub(b).norm().item() / Math.max(1e-6, b.norm().item());
+}
+
+type Named = Record<string, Tensor>;
+
+/** Outputs of `fn` and gradients of its inputs, by name, for gradients of the outputs that a seed gives. */
+function measured(fn: (inputs: Named) => Named, inputs: Named): Named {
+  const leaves: Named = {};
+  for (const [name, value] of Object.entries(inputs)) {
+    leaves[name] = value.detach();
+    leaves[name].requiresGrad = true;
+  }
+  const outputs = fn(leaves);
+  manualSeed(1);
+  const gradients = Object.values(outputs).map((each) => randn(each.shape).to(each.dtype));
+  backward(Object.values(outputs), { gradients });
+  const found: Named = { ...outputs };
+  for (const [name, leaf] of Object.entries(leaves)) found[`gradient of ${name}`] = leaf.grad!;
+  return found;
+}
+
+/** The fused form of `fn` beside the plain one in float64. */
+function compare(fn: (inputs: Named) => Named, inputs: Named, tolerance: number): void {
+  const wide = Object.fromEntries(Object.entries(inputs).map(([name, each]) => [name, each.to("float64")]));
+  const expected = withFused(false, () => measured(fn, wide));
+  const actual = withFused(true, () => measured(fn, inputs));
+  for (const [name, each] of Object.entries(expected)) {
+    expect(distance(actual[name]!, each), name).toBeLessThan(tolerance);
+  }
+}
+
+/** To run `fn` as autocast does, where `half`. */
+const inPrecision = <R>(bf16: boolean, fn: () => R): R => (bf16 ? autocast({}, fn) : fn());
+/** Rounding of single numbers, and of sums of them. */
+const tolerances = { float32: 5e-6, bfloat16: 1e-2 };
+
+describe.each(["float32", "bfloat16"] as const)("in %s", (dtype) => {
+  const tolerance = tolerances[dtype];
+
+  test("a bias with GELU", () => {
+    fc.assert(
+      fc.property(size(9), size(70), fc.boolean(), (rows, width, biased) =>
+        tidy(() => {
+          manualSeed(rows * width);
+          const x = randn([rows, 2, width]).mul(3).to(dtype);
+          const inputs: Named = biased ? { x, bias: randn([width]) } : { x };
+          compare(({ x, bias }) => ({ out: biasGelu(x!, bias ?? null) }), inputs, tolerance);
+        }),
+      ),
+      runs,
+    );
+  });
+
+  test("a norm for a matrix product", () => {
+    fc.assert(
+      fc.property(size(9), fc.integer({ min: 2, max: 70 }), (rows, width) =>
+        tidy(() => {
+          manualSeed(rows * width);
+          const inputs = { x: randn([rows, 3, width]).mul(2).add(1), weight: randn([width]), bias: randn([width]) };
+          const fn = ({ x, weight, bias }: Named) => ({ out: normFor(x!, { weight: weight!, bias: bias!, eps: 1e-3 }) });
+          inPrecision(dtype === "bfloat16", () => compare(fn, inputs, tolerance));
+        }),
+      ),
+      runs,
+    );
+  });
+
+  test("a residual sum with its norm, whatever the branch consists of", () => {
+    fc.assert(
+      fc.property(
+        size(4),
+        size(5),
+        fc.integer({ min: 2, max: 70 }),
+        fc.boolean(),
+        fc.boolean(),
+        fc.boolean(),
+        (batch, length, width, biased, scaled, dropped) =>
+          tidy(() => {
+            manualSeed(batch * length * width);
+            const inputs: Named = {
+              x: randn([batch, length, width]),
+              branch: randn([batch, length, width]).to(dtype),
+              weight: randn([width]),
+              shift: randn([width]),
+              ...(biased ? { bias: randn([width]) } : {}),
+              ...(scaled ? { gamma: randn([width]) } : {}),
+            };
+            const keep = dropped ? randn([batch]).gt(0).float().mul(2) : null;
+            const fn = ({ x, branch, weight, shift, bias, gamma }: Named): Named => {
+              const added: Branch = { x: branch!, bias, gamma, keep: keep?.to(x!.dtype) };
+              return addNorm(x!, added, { weight: weight!, bias: shift!, eps: 1e-3 }) as unknown as Named;
+            };
+            inPrecision(dtype === "bfloat16", () => compare(fn, inputs, tolerance));
+          }),
+      ),
+      runs,
+    );
+  });
+});
+
+test("only the sum or only the norm may be wanted", () => {
+  tidy(() => {
+    const inputs = { x: randn([3, 20]), branch: randn([3, 20]), weight: randn([20]), shift: randn([20]) };
+    for (const wanted of ["sum", "normed"] as const) {
+      const fn = ({ x, branch, weight, shift }: Named) => {
+        const both = addNorm(x!, { x: branch! }, { weight: weight!, bias: shift!, eps: 1e-6 });
+        return { [wanted]: both[wanted].add(weight!.mul(0)).add(shift!.mul(0)) };
+      };
+      compare(fn, inputs, 1e-5);
+    }
+  });
+});
+
+describe.skipIf(!half)("on a CPU with AMX, in bfloat16", () => {
+  test("a linear layer whose weight is trained", () => {
+    fc.assert(
+      fc.property(size(150), size(150), size(150), fc.boolean(), (rows, from, to, biased) =>
+        tidy(() => {
+          manualSeed(rows * from * to);
+          const inputs: Named = { x: randn([rows, from]), weight: randn([to, from]), ...(biased ? { bias: randn([to]) } : {}) };
+          autocast({}, () => compare(({ x, weight, bias }) => ({ out: linear(x!, weight!, bias ?? null) }), inputs, 1e-2));
+        }),
+      ),
+      runs,
+    );
+  });
+
+  test("rows beyond one stretch are all in the weight's gradient", () => {
+    tidy(() => {
+      const inputs = { x: randn([2500, 40]), weight: randn([70, 40]) };
+      autocast({}, () => compare(({ x, weight }) => ({ out: linear(x!, weight!) }), inputs, 1e-2));
+    });
+  });
+
+  /** What the operator stands for, in the dtype of its arguments. */
+  function plainAttention(qkv: Tensor, bias: Tensor | undefined, mask: Tensor | undefined, heads: number, scale: number): Tensor {
+    const [batch = 0, length = 0] = qkv.shape;
+    const projected = bias ? qkv.add(bias) : qkv;
+    const [q, k, v] = projected.view([batch, length, 3, heads, -1]).permute([2, 0, 3, 1, 4]).unbind(0);
+    const scores = q!.matmul(k!.transpose(-2, -1)).mul(scale);
+    const weights = (mask ? scores.add(mask) : scores).softmax(-1);
+    return weights.matmul(v!).transpose(1, 2).reshape([batch, length, -1]);
+  }
+
+  test("attention over all tokens, with and without bias and mask", () => {
+    fc.assert(
+      fc.property(
+        size(3),
+        size(70),
+        size(3),
+        size(5),
+        fc.boolean(),
+        fc.boolean(),
+        (batch, length, heads, parts, biased, masked) =>
+          tidy(() => {
+            const width = heads * parts * 8;
+            manualSeed(batch * length * width);
+            const inputs: Named = {
+              qkv: randn([batch, length, 3 * width]).to("bfloat16"),
+              ...(biased ? { bias: randn([3 * width]) } : {}),
+            };
+            const mask = masked ? randn([batch, 1, length, length]) : undefined;
+            const scale = (parts * 8) ** -0.5;
+            const fn = ({ qkv, bias }: Named) => ({
+              out: usesFused()
+                ? jointAttention(qkv!, { heads, scale, bias: bias ?? null, mask })
+                : plainAttention(qkv!, bias, mask?.to("float64"), heads, scale),
+            });
+            compare(fn, inputs, 2e-2);
+          }),
+      ),
+      runs,
+    );
+  });
+
+  test("attention over more tokens than one block of scores has", () => {
+    tidy(() => {
+      const inputs = { qkv: randn([1, 600, 96]).to("bfloat16") };
+      const fn = ({ qkv }: Named) => ({
+        out: usesFused()
+          ? jointAttention(qkv!, { heads: 1, scale: 0.2, bias: null })
+          : plainAttention(qkv!, undefined, undefined, 1, 0.2),
+      });
+      compare(fn, inputs, 2e-2);
+    });
+  });
+
+  test("attention is joint in bfloat16 only, and for masks without a gradient", () => {
+    tidy(() => {
+      const x = randn([2, 5, 16]);
+      expect(attendsJointly(x, undefined)).toBe(false);
+      expect(attendsJointly(x.to("bfloat16"), undefined)).toBe(true);
+      autocast({}, () => {
+        expect(attendsJointly(x, undefined)).toBe(true);
+        expect(withFused(false, () => attendsJointly(x, undefined))).toBe(false);
+        const mask = zeros([1, 1, 5, 5]);
+        expect(attendsJointly(x, mask)).toBe(true);
+        expect(attendsJointly(x, zeros([1, 1, 1, 5]))).toBe(false);
+        mask.requiresGrad = true;
+        expect(attendsJointly(x, mask)).toBe(false);
+      });
+    });
+  });
+
+  test("their arguments are looked at", () => {
+    tidy(() => {
+      const attention = op("tessera::attention");
+      expect(() => attention(randn([1, 2, 6]), null, null, 1, 1)).toThrow(/expects qkv as a bfloat16 tensor \[B, N, 3 C\]/);
+      expect(() => attention(randn([1, 2, 6]).to("bfloat16"), null, null, 4, 1)).toThrow(/expects heads that divide/);
+      expect(() => attention(randn([1, 2, 6]).to("bfloat16"), zeros([5]), null, 1, 1)).toThrow(/expects a float32 bias of 6/);
+      expect(() => attention(randn([1, 2, 6]).to("bfloat16"), null, zeros([1, 1, 2, 3]), 1, 1)).toThrow(/expects a float32 mask/);
+      expect(() => op("tessera::linear")(randn([2, 3]).to("bfloat16"), randn([4, 2]), null)).toThrow(/expects a float32 weight/);
+    });
+  });
+});
+
+test("turned off, the operators they stand for run", () => {
+  tidy(() => {
+    const x = randn([4, 8]);
+    withFused(false, () => expect(usesFused()).toBe(false));
+    const [one, other] = [true, false].map((on) => withFused(on, () => biasGelu(x, ones([8]))));
+    expect(distance(one!, other!)).toBeLessThan(1e-6);
+  });
+});
+
+test("arguments that do not fit are told", () => {
+  tidy(() => {
+    const norm = op("tessera::norm");
+    const add = op("tessera::add_norm");
+    const [x, w] = [randn([2, 4]), ones([4])];
+    expect(() => op("tessera::bias_gelu")(x.to("float64"), null)).toThrow(/expects x as a float32 or bfloat16 tensor on the CPU/);
+    expect(() => op("tessera::bias_gelu")(x, ones([3]))).toThrow(/expects bias as a float32 vector of 4/);
+    expect(() => norm(x, ones([3]), w, 1e-6, false)).toThrow(/expects weight as a float32 vector of 4/);
+    expect(() => norm(x.to("bfloat16"), w, w, 1e-6, false)).toThrow(OperatorError);
+    expect(() => add(x, randn([2, 5]), null, null, null, w, w, 1e-6, false)).toThrow(/a branch of x's shape/);
+    expect(() => add(x, x, null, null, ones([3]), w, w, 1e-6, false)).toThrow(/expects keep as a float32 vector of 2/);
+  });
+});
+
+test("no numbers are no error", () => {
+  tidy(() => {
+    expect(biasGelu(zeros([0, 4]), null).shape).toEqual([0, 4]);
+    expect(normFor(zeros([0, 4]), { weight: ones([4]), bias: ones([4]), eps: 1e-6 }).shape).toEqual([0, 4]);
+  });
+});
+
+test("a second derivative is refused, not made up", () => {
+  tidy(() => {
+    const x = randn([2, 4]);
+    x.requiresGrad = true;
+    expect(() => grad([biasGelu(x, null).sum()], [x], { createGraph: true })).toThrow(/has no second derivatives/);
+  });
+});
