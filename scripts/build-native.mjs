@@ -27,11 +27,15 @@ const OWN_FOLDERS = new Set(["/usr/include", "/usr/local/include"]);
 /**
  * Compiler flags for a libtorch. Its headers need C++20 from 2.13 and accept it in 1.13 (g++ 12); NDEBUG is how libtorch itself is
  * compiled. They are given as system headers so that warnings are about our code only.
+ *
+ * @param {boolean} [openMp] whether the compiler's OpenMP is libtorch's, GNU's: at::parallel_for is one thread without. It is not linked with,
+ *   because the runtime that libtorch brings is the one that has its threads.
  */
-export function compileFlags(libtorch) {
+export function compileFlags(libtorch, openMp = true) {
   const include = libtorch.include.filter((folder) => !OWN_FOLDERS.has(folder)).flatMap((folder) => ["-isystem", folder]);
   return [
     ...["-std=c++20", "-O2", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"],
+    ...(openMp ? ["-fopenmp"] : []),
     `-D_GLIBCXX_USE_CXX11_ABI=${libtorch.cxx11Abi}`,
     ...(libtorch.cuda ? ["-DTESSERA_WITH_CUDA"] : []),
     ...["-isystem", NODE_HEADERS],
@@ -61,7 +65,7 @@ export async function buildNative(libtorch, env = process.env) {
   const compiler = compilerOf(env);
   const parts = [
     compiler.version,
-    ...compileFlags(libtorch),
+    ...compileFlags(libtorch, compiler.openMp),
     ...linkFlags(libtorch),
     libtorch.version,
     fingerprint(libtorch.lib),
@@ -123,7 +127,7 @@ function compilerOf(env) {
     const way = env.CXX ? "set CXX to a C++ compiler or unset it" : "run sudo apt-get install g++";
     throw new SetupError(`${words.join(" ")} (the C++ compiler) does not run: ${way}.`);
   }
-  return { words, version: asked.stdout };
+  return { words, version: asked.stdout, openMp: !/clang/i.test(asked.stdout) };
 }
 
 /** Compiles the files whose object is not there yet, a few at a time. An object is named by all that goes into it. */
@@ -141,7 +145,7 @@ async function compile(compiler, libtorch, units, sources, parts) {
   const work = async () => {
     for (let next = waiting.shift(); next && errors.length === 0; next = waiting.shift()) {
       const temporary = `${next.object}.${process.pid}.tmp`;
-      const args = [...compileFlags(libtorch), "-c", join(NATIVE, next.unit.name), "-o", temporary];
+      const args = [...compileFlags(libtorch, compiler.openMp), "-c", join(NATIVE, next.unit.name), "-o", temporary];
       const { ok, output } = await spawned(compiler.words, args);
       if (output) process.stderr.write(output);
       if (!ok) errors.push(next.unit.name);
