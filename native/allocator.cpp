@@ -25,6 +25,8 @@ constexpr size_t kHeader = 64;                 // before each block: its size; k
 constexpr size_t kSmallest = 64;               // sizes are multiples of it
 constexpr size_t kHugePage = 2 * 1024 * 1024;
 constexpr size_t kClassesPerOctave = 8;        // at most 12.5 % of a block is slack
+constexpr size_t kLarge = 1024 * 1024;
+constexpr size_t kClassesAbove = 4;            // a block that waits serves requests down to two thirds of it
 constexpr size_t kClasses = 64 * kClassesPerOctave;
 
 struct Header {
@@ -129,6 +131,20 @@ private:
         cached_ = 0;
     }
 
+    // Gives back what waits, the largest first, so that with `size` more no more is held than a sixteenth above what was in use at most.
+    void makeRoom(size_t size) {
+        const size_t allowed = peak_ + peak_ / 16;
+        for (size_t c = kClasses; c-- > 0 && inUse_ + cached_ + size > allowed;) {
+            while (!free_[c].empty() && inUse_ + cached_ + size > allowed) {
+                Header* header = free_[c].back();
+                if (header->size < kLarge) return;
+                free_[c].pop_back();
+                cached_ -= header->size;
+                std::free(header);
+            }
+        }
+    }
+
     at::DataPtr make(size_t size) {
         const at::Device cpu(at::DeviceType::CPU);
         if (size == 0) return {nullptr, nullptr, &deleteNothing, cpu};
@@ -138,15 +154,21 @@ private:
             std::lock_guard<std::mutex> lock(mutex_);
             requests_++;
             if (size > limit_ - std::min(inUse_, limit_)) refuse(size);
-            auto& list = free_[classOf(checked_ ? size + kSlack : size, rounded)];
-            if (!list.empty()) {
-                header = list.back();
-                list.pop_back();
+            const size_t first = classOf(checked_ ? size + kSlack : size, rounded);
+            // A large block may come from a class or more above: half of it idle while it is used is less than all of it waiting.
+            const size_t last = rounded >= kLarge ? std::min(first + kClassesAbove, kClasses - 1) : first;
+            for (size_t c = first; c <= last && !header; ++c) {
+                if (free_[c].empty()) continue;
+                header = free_[c].back();
+                free_[c].pop_back();
+                rounded = header->size;
                 cached_ -= rounded;
                 hits_++;
-            } else if (inUse_ + cached_ + rounded > limit_) {
+            }
+            if (!header && inUse_ + cached_ + rounded > limit_) {
                 emptyLocked();  // what waits counts as well
             }
+            if (!header && rounded >= kLarge) makeRoom(rounded);
             inUse_ += rounded;
             peak_ = std::max(peak_, inUse_);
         }
