@@ -20,8 +20,9 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 constexpr int64_t kStretch = 1024;     // rows that are packed at a time
-constexpr int64_t kOutOfBlock = 64;    // outputs and inputs of one product
-constexpr int64_t kInOfBlock = 128;
+constexpr int64_t kOutOfBlock = 192;   // outputs and inputs of one product: both packed parts of it fit a core's own cache
+constexpr int64_t kInOfBlock = 192;
+constexpr int64_t kLeastOutOfBlock = 64;
 
 Bf16* bits(const Tensor& t) { return static_cast<Bf16*>(t.data_ptr()); }
 
@@ -29,7 +30,9 @@ Bf16* bits(const Tensor& t) { return static_cast<Bf16*>(t.data_ptr()); }
 void weightGradient(const Tensor& outGrad, const Tensor& x, float* grads, float* biasGrad) {
     const auto& k = kernels::table();
     const int64_t rows = x.size(0), out = outGrad.size(1), in = x.size(1);
-    const int64_t stretch = std::min(kStretch, rounded(rows, 32)), blocksIn = (in + kInOfBlock - 1) / kInOfBlock, blocksOut = (out + kOutOfBlock - 1) / kOutOfBlock;
+    const int64_t stretch = std::min(kStretch, rounded(rows, 32)), blocksIn = (in + kInOfBlock - 1) / kInOfBlock;
+    // Every thread gets one, where there are so many outputs.
+    const int64_t outOfBlock = std::clamp(rounded(out / at::get_num_threads(), 32), kLeastOutOfBlock, kOutOfBlock), blocksOut = (out + outOfBlock - 1) / outOfBlock;
     const Tensor packed = at::empty({blocksIn * kInOfBlock * stretch}, x.options());
     uint32_t* pairs = reinterpret_cast<uint32_t*>(packed.data_ptr());
     if (biasGrad) std::fill(biasGrad, biasGrad + out, 0.0f);
@@ -43,10 +46,10 @@ void weightGradient(const Tensor& outGrad, const Tensor& x, float* grads, float*
             }
         });
         at::parallel_for(0, blocksOut, 1, [&](int64_t begin, int64_t end) {
-            Scratch scratch(2 * kOutOfBlock * padded);
-            Bf16* transposed = scratch.take<Bf16>(kOutOfBlock * padded);
+            Scratch scratch(2 * outOfBlock * padded);
+            Bf16* transposed = scratch.take<Bf16>(outOfBlock * padded);
             for (int64_t block = begin; block < end; ++block) {
-                const int64_t from = block * kOutOfBlock, size = std::min(kOutOfBlock, out - from);
+                const int64_t from = block * outOfBlock, size = std::min(outOfBlock, out - from);
                 k.transposePairs({bits(outGrad) + row * out + from, out}, count, size, padded, nullptr, transposed);
                 if (biasGrad) k.rowSums(transposed, size, padded, biasGrad + from);
                 for (int64_t other = 0; other < blocksIn; ++other) {

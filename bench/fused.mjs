@@ -1,0 +1,91 @@
+// Each fused operator beside the operators it stands for, forward and backward, in turns: milliseconds, and the ratio of the best times.
+//
+//   npx tessera bench fused [--dtype fp32|bf16] [--repeats 7]
+//
+// Shapes are those of a ViT-S/16 with 32 global crops of 224 px. What a libtorch or processor lacks is left out.
+
+import { VisionTransformer } from "../dist/models/index.js";
+import { Attention } from "../dist/nn/index.js";
+import {
+  addNorm,
+  attendsJointly,
+  autocast,
+  backward,
+  biasGelu,
+  linear,
+  manualSeed,
+  randn,
+  tidy,
+  withFused,
+} from "../dist/torch/index.js";
+import { oneOf, readFlags, wholeNumber } from "./_flags.mjs";
+import { machine, spread, table } from "./_stats.mjs";
+
+const help = `Usage: tessera bench fused [options]
+
+  --dtype D        fp32 or bf16 (default bf16)
+  --repeats N      of each form (default 7)
+`;
+const values = readFlags(help, { dtype: { type: "string", default: "bf16" }, repeats: { type: "string", default: "7" } });
+const half = oneOf("dtype", values.dtype, ["fp32", "bf16"]) === "bf16";
+const repeats = wholeNumber("repeats", values.repeats);
+
+manualSeed(0);
+const [batch, tokens, width, heads] = [32, 197, 384, 6];
+const leaf = (shape, rounded = half) => {
+  const x = rounded ? randn(shape).to("bfloat16") : randn(shape);
+  x.requiresGrad = true;
+  return x;
+};
+const x = leaf([batch, tokens, width], false);
+const branch = leaf([batch, tokens, width]);
+const normed = leaf([batch, tokens, width]);
+const hidden = leaf([batch, tokens, 4 * width]);
+const [weight, shift, bias, wide] = [leaf([width], false), leaf([width], false), leaf([width], false), leaf([4 * width], false)];
+const matrix = leaf([4 * width, width], false);
+const attention = new Attention(width, { heads });
+const embed = new VisionTransformer({ depth: 1 }).patchEmbed;
+const images = randn([batch, 3, 224, 224]);
+
+const forms = {
+  "residual sum and norm": () => {
+    const { sum, normed: out } = addNorm(x, { x: branch, bias }, { weight, bias: shift, eps: 1e-6 });
+    return [sum, half ? out.to("bfloat16") : out];
+  },
+  "bias and GELU": () => [biasGelu(hidden, wide)],
+  "linear, 384 to 1536": () => [linear(normed, matrix)],
+  "attention with its projections": () => [attention.call(normed)],
+  "patch embedding": () => [embed.call(images)],
+};
+
+const measure = (fused, run) => {
+  const start = performance.now();
+  withFused(fused, () =>
+    tidy(() => {
+      const outputs = half ? autocast({}, run) : run();
+      backward(outputs, { gradients: outputs.map((each) => each.detach()) });
+    }),
+  );
+  for (const each of [x, branch, normed, hidden, weight, shift, bias, wide, matrix]) each.grad = null;
+  attention.zeroGrad();
+  embed.zeroGrad();
+  return performance.now() - start;
+};
+
+const { cpu, threads, torch } = machine();
+console.log(
+  `libtorch ${torch}, ${threads} threads, ${cpu}; ${values.dtype}, [${batch}, ${tokens}, ${width}], forward and backward`,
+);
+const rows = Object.entries(forms).map(([name, run]) => {
+  const times = { plain: [], fused: [] };
+  for (let i = 0; i <= repeats; i++) {
+    const each = { plain: measure(false, run), fused: measure(true, run) };
+    if (i > 0) for (const form of ["plain", "fused"]) times[form].push(each[form]);
+  }
+  const [plain, fused] = ["plain", "fused"].map((form) => spread(times[form]).least);
+  return [name, `${plain.toFixed(1)} ms`, `${fused.toFixed(1)} ms`, (plain / fused).toFixed(2)];
+});
+console.log(table([["", "plain", "fused", "ratio"], ...rows]));
+if (half && !autocast({}, () => attendsJointly(normed, undefined))) {
+  console.log("this libtorch or processor has no matrix micro-kernel: attention and linear layers are plain in both columns");
+}
