@@ -1,5 +1,6 @@
 /**
- * `make test`: set-up, lint, types, import rule, then all tests. A step that fails does not hide the ones after it.
+ * `make test`: set-up, lint, types, import rule, then all tests, and those of what touches libtorch once more with the fused operators off. A
+ * step that fails does not hide the ones after it.
  * The last line is `N passed, N failed`, where each step before the tests counts as one.
  *
  *   node scripts/test.mjs             everything
@@ -46,18 +47,21 @@ async function test(args) {
     for (const { name, command } of CHECKS) count(name, (await stream(command)) === 0);
   }
   if (total.failed > 0 && !existsSync(join(projectRoot, "build", "current.json"))) return total;
-  const tests = await vitest(paths);
-  total.passed += tests.passed;
-  total.failed += tests.failed;
+  const add = ({ passed, failed }) => {
+    total.passed += passed;
+    total.failed += failed;
+  };
+  add(await vitest(paths));
+  if (args.length === 0) add(await vitest(ENGINE, { TESSERA_FUSED: "0" }));
   return total;
 }
 
 /** Runs vitest with its usual output, and counts from the report it writes beside that. */
-async function vitest(paths) {
+async function vitest(paths, env = {}) {
   const report = join(projectRoot, "build", `vitest-${process.pid}.json.tmp`);
   mkdirSync(join(projectRoot, "build"), { recursive: true });
   const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
-  const status = await stream([join(BIN, "vitest"), "run", ...reporters, ...paths]);
+  const status = await stream([join(BIN, "vitest"), "run", ...reporters, ...paths], env);
   try {
     return countReport(existsSync(report) ? JSON.parse(readFileSync(report, "utf8")) : null, status);
   } finally {
@@ -80,9 +84,9 @@ export function countReport(report, status) {
   return { passed: report.numPassedTests, failed: failed + (unexplained ? 1 : 0) };
 }
 
-function stream([program, ...args]) {
+function stream([program, ...args], env = {}) {
   return new Promise((settle) => {
-    const child = spawn(program, args, { cwd: projectRoot, stdio: "inherit" });
+    const child = spawn(program, args, { cwd: projectRoot, stdio: "inherit", env: { ...process.env, ...env } });
     child.on("error", () => settle(127));
     child.on("close", (status) => settle(status ?? 1));
   });
