@@ -4,12 +4,11 @@
 #include "bridge.h"
 #include "products.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/record_function.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
-
-#include <ATen/Parallel.h>
 
 namespace tessera {
 
@@ -147,15 +146,15 @@ void backwardHeads(const Sizes& z, const Inputs& in, const Tensor& transposedMas
                          z.queriesPadded, false);
                 k.softmaxBackward({count, z.queriesPadded, scores, masks ? masks + row * z.queriesPadded : nullptr, z.queriesPadded, weightGrads,
                                    logSums + each * z.queriesPadded, dots, weights, scoreGrads, scoreGradPairs});
-                const auto block2 = [&](const Tensor& grad) {
+                const auto blockOf = [&](const Tensor& grad) {
                     auto into = rowsInto(grad, sample, head, z.depth);
                     into.data += row * into.stride;
                     return into;
                 };
                 multiply(count, z.depthPadded, z.queriesPadded, weights, z.queriesPadded, upperPairs, z.depthPadded, result, z.depthPadded, false);
-                k.storeRows(result, count, z.depth, z.depthPadded, nullptr, block2(grads.v), sumsOf(2));
+                k.storeRows(result, count, z.depth, z.depthPadded, nullptr, blockOf(grads.v), sumsOf(2));
                 multiply(count, z.depthPadded, z.queriesPadded, scoreGrads, z.queriesPadded, qPairs, z.depthPadded, result, z.depthPadded, false);
-                k.storeRows(result, count, z.depth, z.depthPadded, nullptr, block2(grads.k), sumsOf(1));
+                k.storeRows(result, count, z.depth, z.depthPadded, nullptr, blockOf(grads.k), sumsOf(1));
                 multiply(z.depthPadded, z.queriesPadded, even, keysTransposed + row, z.keysPadded, scoreGradPairs, z.queriesPadded, qGrad, z.queriesPadded,
                          row > 0);
             }

@@ -67,8 +67,8 @@ function compare(fn: (inputs: Named) => Named, inputs: Named, tolerance: number)
 
 /** To run `fn` as autocast does, where `half`. */
 const inPrecision = <R>(bf16: boolean, fn: () => R): R => (bf16 ? autocast({}, fn) : fn());
-/** Rounding of single numbers, and of sums of them. */
-const tolerances = { float32: 2e-5, bfloat16: 1e-2 };
+/** Rounding of single numbers, and of sums of a few in which they cancel: bfloat16 has 8 bits. */
+const tolerances = { float32: 2e-5, bfloat16: 4e-2 };
 
 describe.each(["float32", "bfloat16"] as const)("in %s", (dtype) => {
   const tolerance = tolerances[dtype];
@@ -154,7 +154,9 @@ describe.skipIf(!half)("on a CPU with AMX, in bfloat16", () => {
         tidy(() => {
           manualSeed(rows * from * to);
           const inputs: Named = { x: randn([rows, from]), weight: randn([to, from]), ...(biased ? { bias: randn([to]) } : {}) };
-          autocast({}, () => compare(({ x, weight, bias }) => ({ out: linear(x!, weight!, bias ?? null) }), inputs, 1e-2));
+          autocast({}, () =>
+            compare(({ x, weight, bias }) => ({ out: linear(x!, weight!, bias ?? null) }), inputs, tolerances.bfloat16),
+          );
         }),
       ),
       runs,
@@ -202,7 +204,7 @@ describe.skipIf(!half)("on a CPU with AMX, in bfloat16", () => {
                 ? jointAttention(qkv!, { heads, scale, bias: bias ?? null, mask })
                 : plainAttention(qkv!, bias, mask?.to("float64"), heads, scale),
             });
-            compare(fn, inputs, 2e-2);
+            compare(fn, inputs, tolerances.bfloat16);
           }),
       ),
       runs,
@@ -217,7 +219,7 @@ describe.skipIf(!half)("on a CPU with AMX, in bfloat16", () => {
           ? jointAttention(qkv!, { heads: 1, scale: 0.2, bias: null })
           : plainAttention(qkv!, undefined, undefined, 1, 0.2),
       });
-      compare(fn, inputs, 2e-2);
+      compare(fn, inputs, tolerances.bfloat16);
     });
   });
 
