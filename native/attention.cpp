@@ -1,14 +1,12 @@
 // Attention in bfloat16 without its weights in memory: for each head scores, softmax and products follow one another in the cache, and backward
 // makes the scores again (FlashAttention's idea; Dao et al. 2022). The products are those of libtorch's matrix micro-kernel for AMX, which
 // it has since 2.5; elsewhere the operator is not there.
-#include "bridge.h"
+#include "fused.h"
 #include "products.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/record_function.h>
-#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
 namespace tessera {
 
@@ -33,8 +31,6 @@ struct Sizes {
     int64_t width() const { return heads * depth; }
 };
 
-Bf16* bits(const Tensor& t) { return static_cast<Bf16*>(t.data_ptr()); }
-
 // Queries, keys and values (or their gradients): one tensor each, or parts of one with a common bias.
 struct Inputs {
     Tensor q, k, v;
@@ -44,8 +40,8 @@ struct Inputs {
 kernels::Rows rowsOf(const Tensor& t, int64_t sample, int64_t head, int64_t depth) {
     return {bits(t) + sample * t.stride(0) + head * depth, t.stride(1)};
 }
-kernels::RowsOut rowsInto(const Tensor& t, int64_t sample, int64_t head, int64_t depth) {
-    return {bits(t) + sample * t.stride(0) + head * depth, t.stride(1)};
+kernels::RowsOut rowsInto(const Tensor& t, int64_t sample, int64_t head, int64_t depth, int64_t row) {
+    return {bits(t) + sample * t.stride(0) + row * t.stride(1) + head * depth, t.stride(1)};
 }
 
 const float* maskOf(const Tensor& mask, int64_t sample, int64_t head) {
@@ -83,9 +79,7 @@ void forwardHeads(const Sizes& z, const Inputs& in, const Tensor& mask, float sc
                 k.softmaxRows({count, z.keys, z.keysPadded, scores, masks ? masks + row * mask.stride(2) : nullptr, masks ? mask.stride(2) : 0, weights,
                                factor, logSums + each * z.queriesPadded + row});
                 multiply(count, z.depthPadded, z.keysPadded, weights, z.keysPadded, valuePairs, z.depthPadded, result, z.depthPadded, false);
-                auto into = rowsInto(out, sample, head, z.depth);
-                into.data += row * into.stride;
-                k.storeRows(result, count, z.depth, z.depthPadded, factor, into, nullptr);
+                k.storeRows(result, count, z.depth, z.depthPadded, factor, rowsInto(out, sample, head, z.depth, row), nullptr);
             }
         }
         releaseProducts();
@@ -98,14 +92,13 @@ void backwardHeads(const Sizes& z, const Inputs& in, const Tensor& transposedMas
     const auto& k = kernels::table();
     at::parallel_for(0, z.batch * z.heads, 1, [&](int64_t begin, int64_t end) {
         const int64_t block = std::min(z.keysPadded, kRowsOfBlock);
-        Scratch scratch(2 * z.depthPadded * (2 * z.queries + 2 * z.keys + z.keysPadded) + 2 * z.depthPadded * (4 * z.queriesPadded + z.keysPadded) +
+        Scratch scratch(2 * z.depthPadded * (2 * z.queries + 2 * z.keys + z.keysPadded) + 8 * z.depthPadded * z.queriesPadded +
                         (4 + 4 + 2 + 2 + 2) * block * z.queriesPadded + 4 * z.depthPadded * (block + z.queriesPadded) + 4 * z.queriesPadded);
         Bf16* q = scratch.take<Bf16>(z.queries * z.depthPadded);
         Bf16* keys = scratch.take<Bf16>(z.keys * z.depthPadded);
         Bf16* values = scratch.take<Bf16>(z.keys * z.depthPadded);
         Bf16* upper = scratch.take<Bf16>(z.queries * z.depthPadded);  // the gradient of what came out
         Bf16* keysTransposed = scratch.take<Bf16>(z.depthPadded * z.keysPadded);
-        uint32_t* keyPairs = scratch.take<uint32_t>(z.depthPadded / 2 * z.keysPadded);
         uint32_t* qAcross = scratch.take<uint32_t>(z.depthPadded / 2 * z.queriesPadded);
         uint32_t* upperAcross = scratch.take<uint32_t>(z.depthPadded / 2 * z.queriesPadded);
         uint32_t* qPairs = scratch.take<uint32_t>(z.queriesPadded / 2 * z.depthPadded);
@@ -130,7 +123,7 @@ void backwardHeads(const Sizes& z, const Inputs& in, const Tensor& transposedMas
             k.copyHead({rowsOf(in.k, sample, head, z.depth), biasOf(in.kBias), 1.0f, z.keys, z.depth, z.depthPadded, keys});
             k.copyHead({rowsOf(in.v, sample, head, z.depth), biasOf(in.vBias), 1.0f, z.keys, z.depth, z.depthPadded, values});
             k.copyHead({gradRows, nullptr, 1.0f, z.queries, z.depth, z.depthPadded, upper});
-            k.transposePairs({keys, z.depthPadded}, z.keys, z.depthPadded, z.keysPadded, keyPairs, keysTransposed);
+            k.transposePairs({keys, z.depthPadded}, z.keys, z.depthPadded, z.keysPadded, nullptr, keysTransposed);
             k.transposePairs({q, z.depthPadded}, z.queries, z.depthPadded, z.queriesPadded, qAcross, nullptr);
             k.transposePairs({upper, z.depthPadded}, z.queries, z.depthPadded, z.queriesPadded, upperAcross, nullptr);
             k.pairRows({q, z.depthPadded}, z.queries, z.depthPadded, z.queriesPadded, qPairs);
@@ -146,19 +139,14 @@ void backwardHeads(const Sizes& z, const Inputs& in, const Tensor& transposedMas
                          z.queriesPadded, false);
                 k.softmaxBackward({count, z.queriesPadded, scores, masks ? masks + row * z.queriesPadded : nullptr, z.queriesPadded, weightGrads,
                                    logSums + each * z.queriesPadded, dots, weights, scoreGrads, scoreGradPairs});
-                const auto blockOf = [&](const Tensor& grad) {
-                    auto into = rowsInto(grad, sample, head, z.depth);
-                    into.data += row * into.stride;
-                    return into;
-                };
                 multiply(count, z.depthPadded, z.queriesPadded, weights, z.queriesPadded, upperPairs, z.depthPadded, result, z.depthPadded, false);
-                k.storeRows(result, count, z.depth, z.depthPadded, nullptr, blockOf(grads.v), sumsOf(2));
+                k.storeRows(result, count, z.depth, z.depthPadded, nullptr, rowsInto(grads.v, sample, head, z.depth, row), sumsOf(2));
                 multiply(count, z.depthPadded, z.queriesPadded, scoreGrads, z.queriesPadded, qPairs, z.depthPadded, result, z.depthPadded, false);
-                k.storeRows(result, count, z.depth, z.depthPadded, nullptr, blockOf(grads.k), sumsOf(1));
+                k.storeRows(result, count, z.depth, z.depthPadded, nullptr, rowsInto(grads.k, sample, head, z.depth, row), sumsOf(1));
                 multiply(z.depthPadded, z.queriesPadded, even, keysTransposed + row, z.keysPadded, scoreGradPairs, z.queriesPadded, qGrad, z.queriesPadded,
                          row > 0);
             }
-            k.storeTransposed(qGrad, z.queries, z.depth, z.queriesPadded, scale, rowsInto(grads.q, sample, head, z.depth), sumsOf(0));
+            k.storeTransposed(qGrad, z.queries, z.depth, z.queriesPadded, scale, rowsInto(grads.q, sample, head, z.depth, 0), sumsOf(0));
         }
         releaseProducts();
     });
@@ -186,8 +174,7 @@ Inputs partsOf(const Tensor& qkv, const Tensor& bias) {
 
 struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     static Tensor forward(AutogradContext* ctx, const Tensor& qkv, const Optional<Tensor>& bias, const Optional<Tensor>& mask, int64_t heads, double scale) {
-        const Tensor from = qkv.contiguous(), b = bias.has_value() && bias->defined() ? bias->contiguous() : Tensor();
-        const Tensor m = mask.has_value() && mask->defined() ? mask->contiguous() : Tensor();
+        const Tensor from = qkv.contiguous(), b = contiguous(orUndefined(bias)), m = contiguous(orUndefined(mask));
         const int64_t width = from.size(2) / 3;
         const Sizes z(from.size(0), from.size(1), from.size(1), heads, width / heads);
         const Tensor out = at::empty({z.batch, z.queries, width}, from.options()), logSums = emptyLogSums(z);
@@ -200,7 +187,7 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     }
 
     static variable_list backward(AutogradContext* ctx, variable_list given) {
-        TORCH_CHECK(!c10::GradMode::is_enabled(), "tessera::attention has no second derivatives: turn fused operators off (TESSERA_FUSED=0)");
+        refuseSecondOrder("tessera::attention");
         const auto saved = ctx->get_saved_variables();
         const Tensor &qkv = saved[0], &bias = saved[1], &mask = saved[2], &logSums = saved[3];
         const int64_t heads = ctx->saved_data["heads"].toInt(), width = qkv.size(2) / 3;
@@ -240,9 +227,8 @@ Tensor attention(const Tensor& qkv, const Optional<Tensor>& bias, const Optional
 }  // namespace
 
 void registerAttention() {
-    if (!hasHalfProducts() || c10::Dispatcher::singleton().findSchema({"tessera::attention", ""})) return;
-    static auto* library = new torch::Library(torch::Library::FRAGMENT, "tessera", kNullopt, __FILE__, __LINE__);
-    library->def("attention(Tensor qkv, Tensor? bias, Tensor? mask, int heads, float scale) -> Tensor", attention);
+    if (!hasHalfProducts()) return;
+    registerOperator("attention", "attention(Tensor qkv, Tensor? bias, Tensor? mask, int heads, float scale) -> Tensor", attention);
 }
 
 #else

@@ -1,13 +1,11 @@
 // Operators that do in one pass what libtorch does in several: a residual sum with the layer norm after it, a bias with GELU. They are
 // registered with the dispatcher like libtorch's own, in the namespace "tessera". They run on the CPU, in float32 and bfloat16.
-#include "bridge.h"
+#include "fused.h"
 #include "kernels.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/record_function.h>
-#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
 namespace tessera {
 
@@ -36,9 +34,6 @@ void expectVector(const char* op, const char* name, const Tensor& t, int64_t siz
                 t.scalar_type());
 }
 
-Tensor contiguous(const Tensor& t) { return t.defined() ? t.contiguous() : t; }
-Tensor orUndefined(const Optional<Tensor>& t) { return t.has_value() ? *t : Tensor(); }
-
 // Rows in pieces that are worth a thread.
 constexpr int64_t kNumbersOfPiece = 1 << 14;
 
@@ -55,11 +50,6 @@ struct Columns {
     float* of(int64_t part) const { return floats(all) + (at::get_thread_num() * all.size(1) + part) * width; }
     std::vector<Tensor> sum() const { return all.sum(0).unbind(0); }
 };
-
-// There is no formula for the derivative of these derivatives, and one must not be made up from what runs inside.
-void refuseSecondOrder(const char* op) {
-    TORCH_CHECK(!c10::GradMode::is_enabled(), op, " has no second derivatives: turn fused operators off (TESSERA_FUSED=0)");
-}
 
 // ---- a residual sum and its norm -----------------------------------------------------------------------------------------
 
@@ -183,14 +173,13 @@ Tensor biasGelu(const Tensor& x, const Optional<Tensor>& bias) {
 
 }  // namespace
 
-// A second copy of the library in one process finds the operators registered, and uses the first one's.
 void registerFused() {
-    if (c10::Dispatcher::singleton().findSchema({"tessera::bias_gelu", ""})) return;
-    static auto* library = new torch::Library(torch::Library::FRAGMENT, "tessera", kNullopt, __FILE__, __LINE__);
-    library->def("bias_gelu(Tensor x, Tensor? bias) -> Tensor", biasGelu);
-    library->def("norm(Tensor x, Tensor weight, Tensor shift, float eps, bool half) -> Tensor", norm);
-    library->def("add_norm(Tensor x, Tensor branch, Tensor? bias, Tensor? gamma, Tensor? keep, Tensor weight, Tensor shift, float eps, bool half) -> (Tensor, Tensor)",
-                 addNorm);
+    registerOperator("bias_gelu", "bias_gelu(Tensor x, Tensor? bias) -> Tensor", biasGelu);
+    registerOperator("norm", "norm(Tensor x, Tensor weight, Tensor shift, float eps, bool half) -> Tensor", norm);
+    registerOperator("add_norm",
+                     "add_norm(Tensor x, Tensor branch, Tensor? bias, Tensor? gamma, Tensor? keep, Tensor weight, Tensor shift, float eps, bool half) -> "
+                     "(Tensor, Tensor)",
+                     addNorm);
 }
 
 }  // namespace tessera

@@ -7,7 +7,9 @@
 
 // Vectors wider than the registers of the set it is compiled for are passed in memory; nothing of this file is called from outside by vector.
 #pragma GCC diagnostic ignored "-Wpsabi"
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // g++ 12 says so of its own intrinsics
+#endif
 
 #define TESSERA_LAMBDA __attribute__((always_inline))
 

@@ -270,9 +270,14 @@ inline void copyHead(const CopyHead& given) {
 template <int Step, bool High>
 TESSERA_INLINE U mixed(U a, U b) {
     constexpr auto from = [](int k) { return High ? ((k & Step) ? k + 16 : k + Step) : ((k & Step) ? k - Step + 16 : k); };
+#ifdef __clang__
+    return __builtin_shufflevector(a, b, from(0), from(1), from(2), from(3), from(4), from(5), from(6), from(7), from(8), from(9), from(10), from(11),
+                                   from(12), from(13), from(14), from(15));
+#else
     constexpr U order = {from(0), from(1), from(2),  from(3),  from(4),  from(5),  from(6),  from(7),
                          from(8), from(9), from(10), from(11), from(12), from(13), from(14), from(15)};
     return __builtin_shuffle(a, b, order);
+#endif
 }
 
 template <int Step>

@@ -1,13 +1,12 @@
 // x W^T in bfloat16 from float32 weights, whose gradient is summed up in float32. Forward and the gradient of x are libtorch's products; its product
 // for the gradient of W (a transposed matrix times another) reaches a third to a half of their speed, so that one is made here: both
 // matrices are packed a stretch of rows at a time as the micro-kernel wants them.
+#include "fused.h"
 #include "products.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/record_function.h>
-#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
 namespace tessera {
 
@@ -23,8 +22,6 @@ constexpr int64_t kStretch = 1024;     // rows that are packed at a time
 constexpr int64_t kOutOfBlock = 192;   // outputs and inputs of one product: both packed parts of it fit a core's own cache
 constexpr int64_t kInOfBlock = 192;
 constexpr int64_t kLeastOutOfBlock = 64;
-
-Bf16* bits(const Tensor& t) { return static_cast<Bf16*>(t.data_ptr()); }
 
 // grads [out][in] = outGrad^T x, biasGrad [out] = the sums of outGrad's columns (null: not wanted); both of `rows` rows.
 void weightGradient(const Tensor& outGrad, const Tensor& x, float* grads, float* biasGrad) {
@@ -72,7 +69,7 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     }
 
     static variable_list backward(AutogradContext* ctx, variable_list given) {
-        TORCH_CHECK(!c10::GradMode::is_enabled(), "tessera::linear has no second derivatives: turn fused operators off (TESSERA_FUSED=0)");
+        refuseSecondOrder("tessera::linear");
         const auto saved = ctx->get_saved_variables();
         const Tensor &x = saved[0], &half = saved[1];
         const int64_t in = half.size(1), out = half.size(0);
@@ -103,9 +100,8 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Optional<Tensor>& bia
 }  // namespace
 
 void registerLinear() {
-    if (!hasHalfProducts() || c10::Dispatcher::singleton().findSchema({"tessera::linear", ""})) return;
-    static auto* library = new torch::Library(torch::Library::FRAGMENT, "tessera", kNullopt, __FILE__, __LINE__);
-    library->def("linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor", linear);
+    if (!hasHalfProducts()) return;
+    registerOperator("linear", "linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor", linear);
 }
 
 #else

@@ -14,6 +14,8 @@ namespace tessera {
 
 using kernels::Bf16;
 
+inline Bf16* bits(const at::Tensor& t) { return static_cast<Bf16*>(t.data_ptr()); }
+
 /** Whether this processor has the micro-kernel. */
 inline bool hasHalfProducts() { return at::native::cpublas::could_pack(at::kBFloat16); }
 
