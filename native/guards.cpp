@@ -165,6 +165,20 @@ void recurrent(const std::vector<ArgumentSpec>& specs, const std::vector<c10::IV
     }
 }
 
+// searchsorted(sorted_sequence, self, ..., sorter) reads where the sorter says; 1.13 does not look whether that is inside.
+void sorterInside(const std::vector<ArgumentSpec>& specs, const std::vector<c10::IValue>& stack) {
+    const at::Tensor& sequence = stack[0].toTensor();
+    for (size_t i = 0; i < specs.size(); ++i) {
+        if (specs[i].name != "sorter" || !stack[i].isTensor() || !stack[i].toTensor().defined()) continue;
+        const at::Tensor& sorter = stack[i].toTensor();
+        if (sorter.scalar_type() != at::kLong) wrong(specs[i], "must be an int64 tensor");
+        if (sorter.numel() == 0 || sequence.dim() == 0) continue;  // nothing to read; libtorch compares the shapes
+        const int64_t length = sequence.size(-1);
+        if (at::lt(sorter, 0).any().item<bool>() || at::ge(sorter, length).any().item<bool>())
+            wrong(specs[i], "must hold indices of 0 to " + std::to_string(length - 1));
+    }
+}
+
 constexpr const char* kCuts[] = {
     "split", "split_copy", "unsafe_split", "chunk", "unsafe_chunk", "tensor_split", "hsplit", "vsplit", "dsplit", "unbind", "unbind_copy",
 };
@@ -183,6 +197,7 @@ Guard guardOf(const std::string& full) {
     if (name.rfind("upsample_", 0) == 0 || name.rfind("_upsample_", 0) == 0) return scalesThatFit;
     if (name == "resize" || name == "resize_") return soundSizes;
     if (name == "repeat_interleave") return fewRepeats;
+    if (name == "searchsorted") return sorterInside;
     if (name == "lstm" || name == "gru" || name == "rnn_tanh" || name == "rnn_relu") return recurrent;
     if (name.back() == '_') name.pop_back();
     for (const char* each : kIntegerDivisions)

@@ -34,7 +34,7 @@ const OWN_FOLDERS = new Set(["/usr/include", "/usr/local/include"]);
 export function compileFlags(libtorch, openMp = true) {
   const include = libtorch.include.filter((folder) => !OWN_FOLDERS.has(folder)).flatMap((folder) => ["-isystem", folder]);
   return [
-    ...["-std=c++20", "-O2", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"],
+    ...["-std=c++20", "-O2", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi"],
     ...(openMp ? ["-fopenmp"] : []),
     `-D_GLIBCXX_USE_CXX11_ABI=${libtorch.cxx11Abi}`,
     ...(libtorch.cuda ? ["-DTESSERA_WITH_CUDA"] : []),

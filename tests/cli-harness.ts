@@ -21,7 +21,7 @@ export interface HowToRun {
 }
 
 /** A process that has not ended by then is killed, and its code is null. */
-const PATIENCE_MS = 120_000;
+const PATIENCE_MS = 240_000;
 
 /** For onStderr: one signal when a text has come. */
 export function signalAt(text: string, signal: NodeJS.Signals = "SIGINT"): NonNullable<HowToRun["onStderr"]> {

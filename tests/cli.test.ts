@@ -11,9 +11,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const slow = { timeout: 120_000 };
-
-describe("help and version", slow, () => {
+describe("help and version", () => {
   it("are results: standard output, code 0", async () => {
     const version = await tessera(["--version"]);
     expect(version).toEqual({ code: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/), stderr: "" });
@@ -40,7 +38,7 @@ describe("help and version", slow, () => {
   });
 });
 
-describe("wrong usage", slow, () => {
+describe("wrong usage", () => {
   it.each([
     [["pretran"], /unknown command 'pretran'\n\(Did you mean pretrain\?\)/],
     [["pretrain", "--rsume"], /unknown option '--rsume'\n\(Did you mean --resume\?\)/],
@@ -143,7 +141,7 @@ describe("wrong usage", slow, () => {
   });
 });
 
-describe("doctor", slow, () => {
+describe("doctor", () => {
   interface Report {
     ok: boolean;
     checks: { name: string; status: string; found: string; advice?: string }[];
@@ -198,7 +196,7 @@ describe("doctor", slow, () => {
   });
 });
 
-describe("data verify", slow, () => {
+describe("data verify", () => {
   beforeAll(async () => {
     for (const name of ["red", "blue"]) mkdirSync(join(folder, "images", name), { recursive: true });
     for (let i = 0; i < 4; i++) await writeImage(join(folder, "images", i % 2 ? "red" : "blue", `${i}.jpg`), 60 * i);

@@ -192,7 +192,7 @@ describe("ends", () => {
       const loader = createLoader({ dataset, plan: dinoViews({ channels: 1, globalSize: 8, locals: 0 }), batchSize: 4, workers: 2 });
       for await (const batch of loader.epoch(0)) { console.log(batch.views.global.shape.join()); break; }
       ${end}`;
-    const out = execFileSync(process.execPath, ["--input-type=module", "-e", program], { timeout: 60_000 });
+    const out = execFileSync(process.execPath, ["--input-type=module", "-e", program], { timeout: 300_000 });
     expect(out.toString().trim()).toBe("2,4,1,8,8");
   });
 });

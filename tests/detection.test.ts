@@ -91,7 +91,7 @@ const weightsOf = (path: string) =>
     [...readSafetensors(path).tensors].map(([name, each]) => [name, Buffer.from(each.bits().buffer).toString("base64")]),
   );
 
-describe("detection", { timeout: 120_000 }, () => {
+describe("detection", () => {
   it("learns shapes, writes what it found, and is measured again to the same numbers", async () => {
     const result = await trainDetector(options("learn", { epochs: 20, layerDecay: 1, dropPath: 0, flip: 0 }));
     expect(result).toMatchObject({ status: "done", step: 60, images: { train: 6, test: 7 }, categories: 2 });

@@ -19,7 +19,7 @@ function node(source: string): string {
   return execFileSync(process.execPath, ["--input-type=module", "-e", source], { cwd: root, encoding: "utf8" });
 }
 
-describe("exports", { timeout: 60_000 }, () => {
+describe("exports", () => {
   it.each(Object.entries(manifest.exports))("%s is built, with types", (_, { types, default: code }) => {
     expect(existsSync(join(root, code))).toBe(true);
     expect(existsSync(join(root, types))).toBe(true);
@@ -58,7 +58,7 @@ process.stdout.write(String(failed));`;
   });
 });
 
-describe("bin", { timeout: 120_000 }, () => {
+describe("bin", () => {
   it("is a program", () => {
     const path = join(root, manifest.bin.tessera!);
     accessSync(path, constants.X_OK);

@@ -28,7 +28,7 @@ beforeAll(async () => {
     writeFileSync(recipeFile(precision), JSON.stringify({ name: "tiny", ...recipe }));
     await pretrain(resolveRecipe({ name: "tiny", ...recipe }), { out: whole(precision) });
   }
-}, 120_000);
+});
 
 /** Starts a run, or goes on with it. */
 function start(out: string, precision: Precision, how: Parameters<typeof tessera>[1] & { workers?: number } = {}) {
@@ -80,7 +80,7 @@ describe.concurrent("Ctrl-C", { timeout: 240_000 }, () => {
   });
 });
 
-describe("a stop at a certain step", { timeout: 120_000 }, () => {
+describe("a stop at a certain step", () => {
   /** Goes on with a run, or begins it, until the signal at a step; tells what it said. */
   async function until(step: number, out: string, options: Partial<PretrainOptions> = {}) {
     const said: string[] = [];

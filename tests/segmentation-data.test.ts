@@ -42,7 +42,7 @@ const firstProblem = async (dataset: Dataset) => {
   return bad[0]!;
 };
 
-describe("segmentation:DIR", { timeout: 60_000 }, () => {
+describe("segmentation:DIR", () => {
   it("has images and masks by split, classes by name", async () => {
     await writeShapes(root);
     const train = await openDataset(`segmentation:${root}`);
@@ -141,7 +141,7 @@ describe("segmentation:DIR", { timeout: 60_000 }, () => {
   });
 });
 
-describe("ADE20K and Cityscapes", { timeout: 60_000 }, () => {
+describe("ADE20K and Cityscapes", () => {
   it("ade20k:DIR: 0 is no class, 1 is the first", async () => {
     for (const split of ["training", "validation"]) {
       await writeColours(join(root, "images", split, "ADE_1.png"), [2, 3], new Uint8Array(18));
@@ -170,7 +170,7 @@ describe("ADE20K and Cityscapes", { timeout: 60_000 }, () => {
   });
 });
 
-describe("batches of images and masks", { timeout: 60_000 }, () => {
+describe("batches of images and masks", () => {
   const plan = segmentationPlan({ size: [16, 24], fit: { short: 32, long: null } });
   const read = async (options: Partial<LoaderOptions> & { dataset: Dataset }, epochs: number) => {
     const loader = createLoader({ plan, batchSize: 2, seed: 7, ...options });
@@ -221,7 +221,7 @@ describe("batches of images and masks", { timeout: 60_000 }, () => {
   });
 });
 
-describe("coco-masks:ANNOTATIONS.json,DIR", { timeout: 60_000 }, () => {
+describe("coco-masks:ANNOTATIONS.json,DIR", () => {
   it("paints objects over the background, the smaller in front; a box alone is of no class", async () => {
     await writeColours(join(root, "a.png"), [6, 8], new Uint8Array(144));
     const box = (x: number, y: number, w: number, h: number) => [[x, y, x + w, y, x + w, y + h, x, y + h]];

@@ -57,7 +57,7 @@ const weightsOf = (path: string) =>
     [...readSafetensors(path).tensors].map(([name, each]) => [name, Buffer.from(each.bits().buffer).toString("base64")]),
   );
 
-describe("segmentation", { timeout: 120_000 }, () => {
+describe("segmentation", () => {
   it("learns shapes, writes what it found, and is measured again to the same numbers", async () => {
     const head = { kind: "fcn", channels: 32, dropout: 0 } as const;
     const learn = { evaluateEvery: 30, lr: 0.02, layerDecay: 1, dropPath: 0, distort: false, head } as const;

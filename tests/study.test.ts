@@ -22,7 +22,6 @@ import { expectSameRun, readLines, tinyDino, tinyRecipe, trainingGround } from "
 const ground = trainingGround();
 afterAll(() => ground.remove());
 const at = (name: string) => join(ground.folder, name);
-const slow = { timeout: 120_000 };
 
 const data = { train: ground.data, subset: 96 };
 const base = tinyDino(ground.data, { data, checkpoint: { everySteps: 2 }, train: { epochs: 1 } });
@@ -82,9 +81,9 @@ const runs = ["dino/seed-0", "dino/seed-1", "mst/seed-0", "mst/seed-1"];
 let whole: Awaited<ReturnType<typeof go>>;
 beforeAll(async () => {
   whole = await go(at("whole"), { command: "npx tessera study tiny.ts" });
-}, 120_000);
+});
 
-describe("a study", slow, () => {
+describe("a study", () => {
   it("trains every arm with every seed, all arms of a seed first, and evaluates each", () => {
     expect(whole.status).toBe("done");
     expect(whole.said.match(/^\[.*(training|evaluating)/gm)).toEqual(
@@ -194,7 +193,7 @@ describe("a study", slow, () => {
   });
 });
 
-describe("a study that is stopped", slow, () => {
+describe("a study that is stopped", () => {
   it("comes to the same end after dying anywhere, and no evaluation is made twice", async () => {
     const evaluated: string[] = [];
     const onLine = (text: string) => void (/evaluating/.test(text) && evaluated.push(text));
@@ -268,7 +267,7 @@ describe("a study that is stopped", slow, () => {
   });
 });
 
-describe("a study that changes", slow, () => {
+describe("a study that changes", () => {
   it("runs only the arms and seeds that are asked for", async () => {
     const out = at("part");
     await expect(go(out, { arms: ["dinu"] })).rejects.toThrow(
@@ -336,7 +335,7 @@ class Breaking extends Dino {
   }
 }
 
-describe("an arm that cannot", slow, () => {
+describe("an arm that cannot", () => {
   it("go on with a loss that is no number is noted, and the others are run", async () => {
     registerMethod(
       defineMethod({ name: "breaking", options: dinoOptions, create: (options, context) => new Breaking(options, context) }),

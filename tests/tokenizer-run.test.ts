@@ -29,9 +29,9 @@ const input: RecipeInput = {
   train: { batchSize: 8, accumulate: 2, epochs: 2, maxSteps: 10, workers: 0, logEvery: 3, threads: 1 },
   checkpoint: { everySteps: 5, keep: 2 },
 };
-beforeAll(async () => void (await pretrain(resolveRecipe(input), { out: at("whole") })), 120_000);
+beforeAll(async () => void (await pretrain(resolveRecipe(input), { out: at("whole") })));
 
-describe("a run", { timeout: 120_000 }, () => {
+describe("a run", () => {
   it("leaves the tokenizer, its log with the codes in use, and pictures", () => {
     expect(filesOf(at("whole")).filter((name) => /^(export|images)/.test(name))).toEqual([
       "export/tokenizer.safetensors",

@@ -13,11 +13,11 @@ const ground = trainingGround();
 afterAll(() => ground.remove());
 const at = (name: string) => join(ground.folder, name);
 
-describe("a full disk", { timeout: 120_000 }, () => {
+describe("a full disk", () => {
   const recipe = resolveRecipe(tinyRecipe(ground.data, { checkpoint: { everySteps: 3 }, train: { epochs: 1 } }));
   const file = at("recipe.json");
   writeFileSync(file, JSON.stringify(recipe));
-  beforeAll(async () => void (await pretrain(recipe, { out: at("whole") })), 60_000);
+  beforeAll(async () => void (await pretrain(recipe, { out: at("whole") })));
 
   /** The command line in a shell, after `before`. Whatever it writes goes through pipes. */
   const run = (before: string, ...args: string[]) =>
@@ -87,7 +87,7 @@ describe("a full disk", { timeout: 120_000 }, () => {
   });
 });
 
-describe("numbers that are not finite", { timeout: 120_000 }, () => {
+describe("numbers that are not finite", () => {
   const breaks = {
     /** A term of the loss becomes NaN. */
     term: (_: Mst, { loss, terms }: StepResult): StepResult => {

@@ -26,9 +26,8 @@ async function run(name: string, input: RecipeInput, each: (state: ProgressState
   return { ...summary, lines, metrics: readLines(out) };
 }
 const last = (step: number) => `checkpoints/step-${String(step).padStart(9, "0")}.safetensors`;
-const slow = { timeout: 120_000 };
 
-describe("what a run writes", slow, () => {
+describe("what a run writes", () => {
   it("logs loss, terms, norms, rates, speed and what tells of collapse", async () => {
     const states: ProgressState[] = [];
     const input = tinyRecipe(ground.data, { knn: { everyEpochs: 1, k: [5, 20] }, train: { epochs: 2, logEvery: 5 } });
@@ -141,7 +140,7 @@ describe("what a run writes", slow, () => {
   });
 });
 
-describe("what changes nothing", slow, () => {
+describe("what changes nothing", () => {
   it("k-NN, pictures, logging, workers and a cache leave the weights as they are, to the last bit", async () => {
     const quiet = await run("quiet", tinyRecipe(ground.data, { train: { logEvery: 100 } }));
     const busy = await run(
@@ -178,7 +177,7 @@ describe("what changes nothing", slow, () => {
   });
 });
 
-describe("a collapse is told by its name", slow, () => {
+describe("a collapse is told by its name", () => {
   const constant = { lrScaling: "none", lrSchedule: "constant", warmupEpochs: 0, weightDecay: 0 } as const;
   const train = { epochs: 7, batchSize: 8, accumulate: 1, workers: 0, threads: 1, logEvery: 1 };
 

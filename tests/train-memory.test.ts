@@ -12,7 +12,7 @@ const collectGarbage = runInNewContext("gc") as () => void;
 const ground = trainingGround();
 afterAll(() => ground.remove());
 
-it("50 steps keep the number of live handles, and no more memory", { timeout: 120_000 }, async () => {
+it("50 steps keep the number of live handles, and no more memory", async () => {
   const handles: number[] = [];
   const bytes: number[] = [];
   const resident: number[] = [];

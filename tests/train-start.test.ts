@@ -12,7 +12,6 @@ afterAll(() => ground.remove());
 const at = (name: string) => join(ground.folder, name);
 const named = (step: number) => `step-${String(step).padStart(9, "0")}`;
 const checkpoint = (out: string, step: number) => join(out, "checkpoints", `${named(step)}.safetensors`);
-const slow = { timeout: 120_000 };
 
 const input = tinyRecipe(ground.data, {
   knn: { everyEpochs: 1, k: [5] },
@@ -38,9 +37,9 @@ function cutBack(name: string): string {
   rmSync(checkpoint(out, 30));
   return out;
 }
-beforeAll(async () => void (await go(at("whole"))), 120_000);
+beforeAll(async () => void (await go(at("whole"))));
 
-describe("resuming", slow, () => {
+describe("resuming", () => {
   it("remembers the best k-NN: a worse one does not take its place, and the best file stays", async () => {
     const out = cutBack("best");
     // A score that cannot be beaten, as if of an earlier epoch.
@@ -157,7 +156,7 @@ describe("resuming", slow, () => {
   });
 });
 
-describe("starting from weights", slow, () => {
+describe("starting from weights", () => {
   const small = { train: { maxSteps: 1, epochs: 1 }, optimizer: { lr: 1e-12 } };
   const start = tinyDino(ground.data, small);
   /** The encoder after one step too small to see. */
@@ -236,7 +235,7 @@ describe("starting from weights", slow, () => {
   });
 });
 
-describe("showing", slow, () => {
+describe("showing", () => {
   it("draws a run again from its newest checkpoint or a given one, and wants one", async () => {
     const out = cutBack("shown");
     expect((await showRun(out)).every((path) => /step-000025-\w+\.png$/.test(path) && existsSync(path))).toBe(true);

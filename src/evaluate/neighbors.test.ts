@@ -42,7 +42,7 @@ describe("nearestNeighbors", () => {
       },
     );
     fc.assert(property, { numRuns: 150 });
-  }, 30_000);
+  });
 
   it("equals one product and one topk on features without ties", () => {
     tidy(() => {

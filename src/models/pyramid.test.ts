@@ -32,7 +32,7 @@ function expectNumbers(actual: Numbers, expected: Numbers, what: string): void {
   for (const i of [0, 1] as const) expect(Math.abs(actual[i] - expected[i]), what).toBeLessThan(1e-8 * (1 + expected[0]));
 }
 
-describe("feature pyramid", { timeout: 60_000 }, () => {
+describe("feature pyramid", () => {
   for (const [name, { pyramid: make, size }] of Object.entries(cases)) {
     test(`${name}: names, values and gradients`, () => {
       const expected = golden[name]!;

@@ -15,11 +15,11 @@ const golden = readGolden<{
   gradients: Record<string, { squares: number; some: Stored }>;
 }>("vit_timm");
 
-describe("ViT-S/16 and timm's", { timeout: 120_000 }, () => {
+describe("ViT-S/16 and timm's", () => {
   let vit: VisionTransformer;
   beforeAll(() => {
     vit = setWeights(new VisionTransformer(vitSizes.small));
-  }, 60_000);
+  });
 
   test("the state dicts have the same names in the same order, and the same shapes", () => {
     const own = vit.stateDict();

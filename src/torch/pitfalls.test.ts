@@ -2,7 +2,7 @@
 // caught, with a sentence that helps, and without libtorch being asked.
 import { expect, test } from "vitest";
 import { ArgumentError, OperatorError, OutOfMemoryError } from "./errors.js";
-import { EngineError, empty, hasOp, noGrad, op, ops, tensor, tidy, zeros } from "./index.js";
+import { EngineError, empty, hasOp, noGrad, op, ops, type Tensor, tensor, tidy, zeros } from "./index.js";
 
 const inScope = (name: string, fn: () => void) => test(name, () => tidy(fn));
 const aten = ops.aten!;
@@ -132,4 +132,13 @@ inScope("repeats that are negative", () => {
   const repeats = tensor([2, -1, 1], { dtype: "int64" });
   const error = thrown(() => aten.repeat_interleave!.self_Tensor!(zeros([3]), repeats));
   expect(error.message).toMatch(/repeats.*must not be negative/);
+});
+
+inScope("a sorter that points outside", () => {
+  const sequence = tensor([3, 1, 2]);
+  const search = (order: number[]) =>
+    aten.searchsorted!.Tensor!(sequence, tensor([1.5, 9]), { sorter: tensor(order, { dtype: "int64" }) }) as Tensor;
+  expect(search([1, 2, 0]).tolist()).toEqual([1, 3]);
+  expect(() => search([1, 2, 3])).toThrow(/sorter.*must hold indices of 0 to 2/);
+  expect(() => search([1, -2, 0])).toThrow(/sorter.*must hold indices of 0 to 2/);
 });

@@ -125,7 +125,7 @@ function information(method: Dino): number {
 
 describe("thirty steps on drawn shapes", () => {
   for (const [name, make] of Object.entries(makers)) {
-    test(`${name}: every loss term goes down, and no handle is left behind`, { timeout: 120_000 }, () => {
+    test(`${name}: every loss term goes down, and no handle is left behind`, () => {
       collectGarbage();
       manualSeed(0);
       const method = make();

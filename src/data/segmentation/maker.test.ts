@@ -23,7 +23,7 @@ function make(image: Pixels, options: SegmentationPlanOptions, { seed = 0, epoch
 
 const checks = labelled(24, 30, (y, x) => (Math.floor(y / 6) + Math.floor(x / 5)) % 5);
 
-describe("sizes", { timeout: 60_000 }, () => {
+describe("sizes", () => {
   test("as mmcv's imrescale has them", () => {
     const ade = { short: 512, long: 2048 };
     expect(fitted(480, 640, ade)).toEqual([512, 683]);
@@ -45,7 +45,7 @@ describe("sizes", { timeout: 60_000 }, () => {
   });
 });
 
-describe("crops of images and masks", { timeout: 60_000 }, () => {
+describe("crops of images and masks", () => {
   const still: SegmentationPlanOptions = { fit: { short: 24, long: null }, ratio: [1, 1], catMaxRatio: 1 };
 
   test("at the image's own size every pixel keeps its class, flipped or not", () => {

@@ -69,7 +69,7 @@ function pngOf(
   return Buffer.concat([signature, chunk("IHDR", header), ...parts, chunk("IEND", new Uint8Array(0))]);
 }
 
-describe("masks as PNG files", { timeout: 60_000 }, () => {
+describe("masks as PNG files", () => {
   for (const [name, { mode, size, values, file }] of Object.entries(golden.files)) {
     test(`${name}: the numbers that Pillow wrote`, () => {
       const { width, height, data } = decodeIndexPng(Buffer.from(file, "base64"));
@@ -126,7 +126,7 @@ describe("masks as PNG files", { timeout: 60_000 }, () => {
   });
 });
 
-describe("label maps", { timeout: 60_000 }, () => {
+describe("label maps", () => {
   test("published classes", () => {
     expect(ade20kClasses).toHaveLength(150);
     expect(new Set(ade20kClasses).size).toBe(150);
@@ -164,7 +164,7 @@ describe("label maps", { timeout: 60_000 }, () => {
   });
 });
 
-describe("photometric distortion", { timeout: 60_000 }, () => {
+describe("photometric distortion", () => {
   test("equals the standard library's HSV, to a step of 8 bits", () => {
     const { pixels, changes, distorted } = golden;
     const plane = pixels.length;

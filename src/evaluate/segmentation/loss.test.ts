@@ -16,7 +16,7 @@ interface Whole {
 }
 const { whole } = readGolden<{ whole: Whole }>("segmentation");
 
-describe("segmentation loss", { timeout: 60_000 }, () => {
+describe("segmentation loss", () => {
   test("of UPerNet and its auxiliary head over a ViT: values, and the gradient of every parameter", () => {
     const encoder = new VisionTransformer({ imageSize: [12, 16], patchSize: 4, width: 8, heads: 2, depth: 4 });
     const config = { classes: 5, head: "upernet", channels: 6, auxiliaryChannels: 7, dropout: 0, levels: [0, 1, 2, 3] } as const;

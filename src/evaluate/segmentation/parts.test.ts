@@ -23,7 +23,7 @@ interface Case {
 }
 const golden = readGolden<Record<string, Case>>("miou");
 
-describe("scores", { timeout: 60_000 }, () => {
+describe("scores", () => {
   for (const [name, expected] of Object.entries(golden)) {
     it(`equal numpy's: ${name}`, () => {
       const confusion = new PixelConfusion(expected.classes);
@@ -76,7 +76,7 @@ const pixels = (height: number, width: number) => ({
 });
 const apart = (a: Tensor, b: Tensor) => a.sub(b).abs().amax().item();
 
-describe("windows", { timeout: 60_000 }, () => {
+describe("windows", () => {
   it("begin as mmsegmentation's", () => {
     expect(windowStarts(512, 512, 341)).toEqual([0]);
     expect(windowStarts(683, 512, 341)).toEqual([0, 171]);
@@ -125,7 +125,7 @@ describe("windows", { timeout: 60_000 }, () => {
   });
 });
 
-describe("scores of an image", { timeout: 60_000 }, () => {
+describe("scores of an image", () => {
   it("have its own size, whatever the patches", () => {
     for (const [height, width] of [
       [16, 16],
@@ -167,7 +167,7 @@ describe("scores of an image", { timeout: 60_000 }, () => {
   });
 });
 
-describe("settings of segmentation", { timeout: 60_000 }, () => {
+describe("settings of segmentation", () => {
   it("presets hold, and are changed by path", () => {
     for (const preset of segmentPresetNames) expect(segmentPlan({ preset }).batchSize).toBeGreaterThan(0);
     const cae = segmentPlan({ preset: "cae", sets: ["lr=3e-4", "test.flip=true", "head.levels=[1,2,3,4]"] });

@@ -48,7 +48,7 @@ function expectNumbers(tensor: Tensor | null, expected: Numbers, what: string): 
   for (const i of [0, 1] as const) expect(Math.abs(given[i]! - expected[i]), what).toBeLessThan(1e-8 * (1 + expected[0]));
 }
 
-describe("segmentation heads", { timeout: 60_000 }, () => {
+describe("segmentation heads", () => {
   for (const [name, { head: make, widths, sizes }] of Object.entries(cases)) {
     test(`${name}: names, values and gradients`, () => {
       const expected = golden[name]!;
@@ -72,7 +72,7 @@ describe("segmentation heads", { timeout: 60_000 }, () => {
   testRegenerates("segmentation");
 });
 
-describe("segmenter", { timeout: 60_000 }, () => {
+describe("segmenter", () => {
   const vit = () => new VisionTransformer({ imageSize: 32, patchSize: 8, width: 16, heads: 2, depth: 4 });
   const swin = () =>
     new SwinTransformer({ imageSize: 64, embedDim: 4, depths: [1, 1, 1, 1], heads: [1, 1, 1, 1], windowSize: 2 });
