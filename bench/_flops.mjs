@@ -30,6 +30,8 @@ const rules = {
   // Two products of every pair of tokens; backward has four, beside the scores made again, which an attention in parts does not make.
   "tessera::attention": ([qkv]) => (4 / 3) * size(qkv) * qkv[1],
   "tessera::attention_backward": ([qkv]) => (8 / 3) * size(qkv) * qkv[1],
+  "tessera::cross_attention": ([q, k]) => 4 * size(q) * k[1],
+  "tessera::cross_attention_backward": ([q, k]) => 8 * size(q) * k[1],
   "tessera::weight_gradient": ([gradient, x]) => 2 * size(gradient) * x[1],
   "aten::_scaled_dot_product_flash_attention_for_cpu": (shapes) => attention(shapes, 2),
   // Scores are made again, then four products.

@@ -4,7 +4,7 @@
 export const regions = { rest: 0, encoder: 1, heads: 2, update: 3, after: 4, backward: 5 };
 
 const kinds = [
-  ["attention", /^(attention|attention_backward)$/],
+  ["attention", /^(cross_)?attention(_backward)?$/],
   ["attention products", /^(bmm|baddbmm|_scaled_dot_product.*|scaled_dot_product.*)$/],
   ["matrix products", /^(mm|addmm|linear|linear_backward|matmul|mv|addmv|addbmm|_addmm_activation|weight_gradient)$/],
   ["convolutions", /conv/],

@@ -8,10 +8,10 @@ import { VisionTransformer } from "../dist/models/index.js";
 import { Attention } from "../dist/nn/index.js";
 import {
   addNorm,
-  attendsJointly,
   autocast,
   backward,
   biasGelu,
+  fusesAttention,
   linear,
   manualSeed,
   randn,
@@ -86,6 +86,6 @@ const rows = Object.entries(forms).map(([name, run]) => {
   return [name, `${plain.toFixed(1)} ms`, `${fused.toFixed(1)} ms`, (plain / fused).toFixed(2)];
 });
 console.log(table([["", "plain", "fused", "ratio"], ...rows]));
-if (half && !autocast({}, () => attendsJointly(normed, undefined))) {
+if (half && !autocast({}, () => fusesAttention(normed, normed, undefined))) {
   console.log("this libtorch or processor has no matrix micro-kernel: attention and linear layers are plain in both columns");
 }

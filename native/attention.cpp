@@ -1,6 +1,6 @@
 // Attention in bfloat16 without its weights in memory: for each head scores, softmax and products follow one another in the cache, and backward
-// makes the scores again (FlashAttention's idea; Dao et al. 2022). The products are those of libtorch's matrix micro-kernel for AMX, which
-// it has since 2.5; elsewhere the operator is not there.
+// makes the scores again (FlashAttention's idea; Dao et al. 2022). The products are those of libtorch's matrix micro-kernel for bfloat16
+// (products.h); elsewhere the operators are not there.
 #include "fused.h"
 #include "products.h"
 
@@ -152,6 +152,8 @@ void backwardHeads(const Sizes& z, const Inputs& in, const Tensor& transposedMas
     });
 }
 
+const float* dataOf(const Tensor& t) { return t.defined() ? static_cast<const float*>(t.data_ptr()) : nullptr; }
+
 // Padded queries have no weight on any key.
 Tensor emptyLogSums(const Sizes& z) { return at::full({z.batch * z.heads, z.queriesPadded}, 1e30f, at::kFloat); }
 
@@ -160,12 +162,15 @@ Tensor across(const Tensor& mask, const Sizes& z) {
     return at::constant_pad_nd(mask.transpose(-1, -2), {0, z.queriesPadded - z.queries}).contiguous();
 }
 
+// Rows may lie apart, numbers of a row may not.
+Tensor rowsTogether(const Tensor& x) { return x.stride(2) == 1 ? x : x.contiguous(); }
+
 // qkv [B, N, 3 C]
 Inputs partsOf(const Tensor& qkv, const Tensor& bias) {
     const int64_t width = qkv.size(2) / 3;
     Inputs in{qkv.narrow(2, 0, width), qkv.narrow(2, width, width), qkv.narrow(2, 2 * width, width)};
     if (bias.defined()) {
-        in.qBias = static_cast<const float*>(bias.data_ptr());
+        in.qBias = dataOf(bias);
         in.kBias = in.qBias + width;
         in.vBias = in.kBias + width;
     }
@@ -195,10 +200,44 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
         const Sizes z(qkv.size(0), qkv.size(1), qkv.size(1), heads, width / heads);
         const Tensor outGrad = given[0].contiguous(), grad = at::empty(qkv.sizes(), qkv.options());
         const Tensor biasGrads = bias.defined() ? at::zeros({at::get_num_threads(), 3 * width}, at::kFloat) : Tensor();
-        backwardHeads(z, partsOf(qkv, bias), across(mask, z), static_cast<float>(ctx->saved_data["scale"].toDouble()), ctx->saved_data["out"].toTensor(), outGrad,
-                      static_cast<const float*>(logSums.data_ptr()), partsOf(grad, Tensor()),
+        backwardHeads(z, partsOf(qkv, bias), across(mask, z), static_cast<float>(ctx->saved_data["scale"].toDouble()), ctx->saved_data["out"].toTensor(), outGrad, dataOf(logSums), partsOf(grad, Tensor()),
                       bias.defined() ? static_cast<float*>(biasGrads.data_ptr()) : nullptr);
         return {grad, bias.defined() ? biasGrads.sum(0) : Tensor(), Tensor(), Tensor(), Tensor()};
+    }
+};
+
+// As above for queries, keys and values [B, n or m, C] that are products of their own; keys have no bias, which would change no softmax.
+struct CrossAttentionFunction : torch::autograd::Function<CrossAttentionFunction> {
+    static Tensor forward(AutogradContext* ctx, const Tensor& queries, const Tensor& keys, const Tensor& values, const Optional<Tensor>& qBias,
+                          const Optional<Tensor>& vBias, const Optional<Tensor>& mask, int64_t heads, double scale) {
+        const Tensor q = rowsTogether(queries), k = rowsTogether(keys), v = rowsTogether(values);
+        const Tensor ofQ = contiguous(orUndefined(qBias)), ofV = contiguous(orUndefined(vBias)), m = contiguous(orUndefined(mask));
+        const Sizes z(q.size(0), q.size(1), k.size(1), heads, q.size(2) / heads);
+        const Tensor out = at::empty({z.batch, z.queries, z.width()}, q.options()), logSums = emptyLogSums(z);
+        forwardHeads(z, {q, k, v, dataOf(ofQ), nullptr, dataOf(ofV)}, m, static_cast<float>(scale), out, static_cast<float*>(logSums.data_ptr()));
+        ctx->save_for_backward({q, k, v, ofQ, ofV, m, logSums});
+        ctx->saved_data["out"] = out.detach();
+        ctx->saved_data["heads"] = heads;
+        ctx->saved_data["scale"] = scale;
+        return out;
+    }
+
+    static variable_list backward(AutogradContext* ctx, variable_list given) {
+        refuseSecondOrder("tessera::cross_attention");
+        const auto saved = ctx->get_saved_variables();
+        const Tensor &q = saved[0], &k = saved[1], &v = saved[2], &qBias = saved[3], &vBias = saved[4], &mask = saved[5], &logSums = saved[6];
+        const int64_t heads = ctx->saved_data["heads"].toInt(), width = q.size(2);
+        RECORD_FUNCTION("tessera::cross_attention_backward", std::vector<c10::IValue>({q, k, c10::IValue(), c10::IValue(), c10::IValue(), c10::IValue(), heads}));
+        const Sizes z(q.size(0), q.size(1), k.size(1), heads, width / heads);
+        const Tensor outGrad = given[0].contiguous();
+        const Inputs grads{at::empty(q.sizes(), q.options()), at::empty(k.sizes(), k.options()), at::empty(v.sizes(), v.options())};
+        const Tensor biasGrads = qBias.defined() || vBias.defined() ? at::zeros({at::get_num_threads(), 3 * width}, at::kFloat) : Tensor();
+        backwardHeads(z, {q, k, v, dataOf(qBias), nullptr, dataOf(vBias)}, across(mask, z), static_cast<float>(ctx->saved_data["scale"].toDouble()),
+                      ctx->saved_data["out"].toTensor(), outGrad, dataOf(logSums), grads,
+                      biasGrads.defined() ? static_cast<float*>(biasGrads.data_ptr()) : nullptr);
+        const Tensor sums = biasGrads.defined() ? biasGrads.sum(0) : biasGrads;
+        return {grads.q, grads.k, grads.v, qBias.defined() ? sums.narrow(0, 0, width) : Tensor(), vBias.defined() ? sums.narrow(0, 2 * width, width) : Tensor(),
+                Tensor(), Tensor(), Tensor()};
     }
 };
 
@@ -224,10 +263,34 @@ Tensor attention(const Tensor& qkv, const Optional<Tensor>& bias, const Optional
     return AttentionFunction::apply(qkv, bias, mask, heads, scale);
 }
 
+Tensor crossAttention(const Tensor& q, const Tensor& k, const Tensor& v, const Optional<Tensor>& qBias, const Optional<Tensor>& vBias,
+                      const Optional<Tensor>& mask, int64_t heads, double scale) {
+    const char* op = "tessera::cross_attention";
+    const auto expectTokens = [&](const char* name, const Tensor& x) {
+        TORCH_CHECK(x.device().is_cpu() && x.layout() == at::kStrided && x.scalar_type() == at::kBFloat16 && x.dim() == 3 && x.numel() > 0 &&
+                        x.size(0) == q.size(0) && x.size(2) == q.size(2),
+                    op, " expects ", name, " as a bfloat16 tensor [B, N, C] on the CPU, of q's B and C, got ", x.sizes(), " of ", x.scalar_type());
+    };
+    TORCH_CHECK(q.dim() == 3, op, " expects q as a bfloat16 tensor [B, N, C] on the CPU, got ", q.sizes(), " of ", q.scalar_type());
+    expectTokens("q", q);
+    expectTokens("k", k);
+    expectTokens("v", v);
+    TORCH_CHECK(k.size(1) == v.size(1), op, " expects as many values as keys, ", k.size(1), ", got ", v.size(1));
+    TORCH_CHECK(heads > 0 && q.size(2) % heads == 0, op, " expects heads that divide ", q.size(2), ", got ", heads);
+    for (const auto* bias : {&qBias, &vBias})
+        if (bias->has_value() && (*bias)->defined())
+            TORCH_CHECK((*bias)->device().is_cpu() && (*bias)->scalar_type() == at::kFloat && (*bias)->dim() == 1 && (*bias)->size(0) == q.size(2), op,
+                        " expects a float32 bias of ", q.size(2), ", got ", (*bias)->sizes(), " of ", (*bias)->scalar_type());
+    if (mask.has_value()) expectMask(op, *mask, Sizes(q.size(0), q.size(1), k.size(1), heads, q.size(2) / heads));
+    return CrossAttentionFunction::apply(q, k, v, qBias, vBias, mask, heads, scale);
+}
+
 }  // namespace
 
 void registerAttention() {
     if (!hasHalfProducts()) return;
+    registerOperator("cross_attention",
+                     "cross_attention(Tensor q, Tensor k, Tensor v, Tensor? q_bias, Tensor? v_bias, Tensor? mask, int heads, float scale) -> Tensor", crossAttention);
     registerOperator("attention", "attention(Tensor qkv, Tensor? bias, Tensor? mask, int heads, float scale) -> Tensor", attention);
 }
 

@@ -52,10 +52,10 @@ const Table& table() {
     static const Table chosen = [] {
 #ifdef TESSERA_SEVERAL_SETS
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-            return __builtin_cpu_supports("avx512bf16") ? avx512bf16::made("AVX-512 with bfloat16") : avx512::made("AVX-512");
-        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::made("AVX2");
+            return __builtin_cpu_supports("avx512bf16") ? avx512bf16::made(true) : avx512::made(false);
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::made(false);
 #endif
-        return plain::made("plain");
+        return plain::made(false);
     }();
     return chosen;
 }

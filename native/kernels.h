@@ -104,7 +104,7 @@ enum Types { kFloat = 0, kHalf = 1 };
 
 /** All loops for one instruction set. Rows [begin, end) of each; indices are Types. */
 struct Table {
-    const char* name;
+    bool dotsOfHalves;  // whether the set multiplies pairs of bfloat16 numbers
     void (*addNorm[2][2])(const AddNorm&, int64_t begin, int64_t end);                  // [branch][normed]
     void (*addNormBackward[2][2])(const AddNormBackward&, int64_t begin, int64_t end);  // [branch][normed]
     void (*biasGelu[2])(const BiasGelu&, int64_t begin, int64_t end);

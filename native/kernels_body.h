@@ -445,8 +445,8 @@ inline void rowDots(Rows a, Rows b, int64_t rows, int64_t depth, float* dots) {
     }
 }
 
-constexpr Table made(const char* name) {
-    return {name,
+constexpr Table made(bool dotsOfHalves) {
+    return {dotsOfHalves,
             {{addNorm<float, float>, addNorm<float, Bf16>}, {addNorm<Bf16, float>, addNorm<Bf16, Bf16>}},
             {{addNormBackward<float, float>, addNormBackward<float, Bf16>}, {addNormBackward<Bf16, float>, addNormBackward<Bf16, Bf16>}},
             {biasGelu<float>, biasGelu<Bf16>},

@@ -1,4 +1,4 @@
-// Products of small bfloat16 matrices that are packed by hand: libtorch's micro-kernel for AMX, which it has since 2.5.
+// Products of small bfloat16 matrices that are packed by hand: libtorch's micro-kernel (oneDNN's), which it has since 2.5.
 #pragma once
 
 #include "bridge.h"
@@ -16,9 +16,6 @@ using kernels::Bf16;
 
 inline Bf16* bits(const at::Tensor& t) { return static_cast<Bf16*>(t.data_ptr()); }
 
-/** Whether this processor has the micro-kernel. */
-inline bool hasHalfProducts() { return at::native::cpublas::could_pack(at::kBFloat16); }
-
 /** A thread that has multiplied gives the matrix unit back. */
 inline void releaseProducts() { at::native::cpublas::brgemm_release(); }
 
@@ -27,6 +24,32 @@ inline int64_t rounded(int64_t size, int64_t to) { return (size + to - 1) / to *
 // c [m][n] (+)= a [m][k] b, with b as pairs of rows [k / 2][n].
 inline void multiply(int64_t m, int64_t n, int64_t k, const Bf16* a, int64_t strideA, const uint32_t* b, int64_t strideB, float* c, int64_t strideC, bool add) {
     at::native::cpublas::brgemm(m, n, k, strideA, strideB, strideC, add, reinterpret_cast<const at::BFloat16*>(a), reinterpret_cast<const at::BFloat16*>(b), c, true);
+}
+
+/**
+ * Whether the micro-kernel multiplies pairs of rows here: on AMX and on AVX-512 with bfloat16. libtorch tells of the first only, and a
+ * processor held back by ONEDNN_MAX_CPU_ISA would take the pairs for rows, so it is tried: [1 2] [3; 4] = 11.
+ */
+inline bool hasHalfProducts() {
+    static const bool has = [] {
+        if (at::native::cpublas::could_pack(at::kBFloat16)) return true;
+        if (!kernels::table().dotsOfHalves) return false;
+        constexpr int64_t size = 32;
+        const at::Tensor a = at::zeros({size, size}, at::kBFloat16), b = at::zeros_like(a), c = at::zeros({size, size}, at::kFloat);
+        const Bf16 one = 0x3f80, two = 0x4000, three = 0x4040, four = 0x4080;
+        bits(a)[0] = one;
+        bits(a)[1] = two;
+        bits(b)[0] = three;
+        bits(b)[1] = four;
+        try {
+            multiply(size, size, size, bits(a), size, reinterpret_cast<const uint32_t*>(b.data_ptr()), size, static_cast<float*>(c.data_ptr()), size, false);
+        } catch (const c10::Error&) {
+            return false;  // no micro-kernel at all
+        }
+        releaseProducts();
+        return static_cast<const float*>(c.data_ptr())[0] == 11.0f;
+    }();
+    return has;
 }
 
 // One thread's memory for one head, cut from one piece.

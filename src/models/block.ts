@@ -74,7 +74,7 @@ export class Block extends Module {
     const n = attended.x.size(1);
     const middle = new Residual(n === x.size(1) ? x : x.narrow(1, 0, n), this.#scaled(attended, this.ls1));
     const perceived = this.mlp.branch(middle.normed(this.norm2));
-    return new Residual(middle.value(), this.#scaled(perceived, this.ls2));
+    return middle.plus(this.#scaled(perceived, this.ls2));
   }
 
   #scaled(branch: Branch, scale: LayerScale | null): Branch {

@@ -1,7 +1,7 @@
 // CAE's latent contextual regressor (Chen et al., 2022, section 3.2 and its code): predicts what the encoder would say of the masked patches
 // from what it says of the visible ones.
-import { CrossAttention, DropPath, LayerNorm, LayerScale, Mlp, Module } from "../nn/index.js";
-import { cat, type Tensor } from "../torch/index.js";
+import { CrossAttention, DropPath, LayerNorm, LayerScale, Mlp, Module, Residual } from "../nn/index.js";
+import { type Branch, cat, type Tensor } from "../torch/index.js";
 
 export interface RegressorConfig {
   width: number;
@@ -47,12 +47,16 @@ class RegressorBlock extends Module {
   forward(masked: Tensor, positions: Tensor, visible: Tensor, visibleAt: Tensor): Tensor {
     this.#dropPath.training = this.training;
     const at = masked.add(positions);
-    const queries = this.norm1Q.call(at);
-    const keys = this.norm1K.call(cat([visibleAt, at], 1));
-    const values = this.norm1V.call(cat([visible, masked], 1));
-    const attended = this.ls1.call(this.crossAttn.call(queries, keys, values));
-    const x = this.norm2.call(masked.add(this.#dropPath.call(attended)));
-    return x.add(this.#dropPath.call(this.ls2.call(this.mlp.call(x))));
+    const queries = new Residual(at).normed(this.norm1Q);
+    const keys = new Residual(cat([visibleAt, at], 1)).normed(this.norm1K);
+    const values = new Residual(cat([visible, masked], 1)).normed(this.norm1V);
+    const attended = new Residual(masked, this.#scaled(this.crossAttn.branch(queries, keys, values), this.ls1));
+    const x = attended.normed(this.norm2, { exact: true });
+    return new Residual(x, this.#scaled(this.mlp.branch(x), this.ls2)).value();
+  }
+
+  #scaled(branch: Branch, { gamma }: LayerScale): Branch {
+    return { ...branch, gamma, keep: this.#dropPath.factors(branch.x) };
   }
 }
 

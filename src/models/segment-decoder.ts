@@ -1,6 +1,6 @@
 // RandSAC's decoder (Hua et al., 2023, section 4): layers of masked self-attention, attention to the encoder's tokens, and a perceptron (Vaswani
 // et al., 2017), here with the norms first. Each layer may look at a learned mixture of all encoder layers ("trainable skip connections").
-import { Attention, CrossAttention, init, LayerNorm, Linear, Mlp, Module, parameter } from "../nn/index.js";
+import { Attention, CrossAttention, init, LayerNorm, Linear, Mlp, Module, parameter, Residual } from "../nn/index.js";
 import { empty, noGrad, stack, type Tensor, tidy, zeros } from "../torch/index.js";
 
 export interface SegmentDecoderConfig {
@@ -43,10 +43,17 @@ class SegmentDecoderLayer extends Module {
     this.mlp = new Mlp(width, 4 * width);
   }
 
-  forward(queries: Tensor, memory: Tensor, { self, cross }: DecoderMasks): Tensor {
-    let x = queries.add(this.attn.call(this.norm1.call(queries), { mask: self }));
-    x = x.add(this.crossAttn.call(this.norm2.call(x), memory, memory, { mask: cross }));
-    return x.add(this.mlp.call(this.norm3.call(x)));
+  forward(queries: Tensor, memory: Tensor, masks: DecoderMasks): Tensor {
+    return this.flow(new Residual(queries), memory, masks).value();
+  }
+
+  /** As forward, for layers one after another: the last branch is added with the next one's norm. */
+  flow(stream: Residual, memory: Tensor, { self, cross }: DecoderMasks): Residual {
+    const among = this.attn.branch(stream.normed(this.norm1), { mask: self });
+    const asked = stream.plus(among);
+    const seen = this.crossAttn.branch(asked.normed(this.norm2), memory, memory, { mask: cross });
+    const told = asked.plus(seen);
+    return told.plus(this.mlp.branch(told.normed(this.norm3)));
   }
 }
 
@@ -84,9 +91,9 @@ export class SegmentDecoder extends Module {
    */
   forward(positions: Tensor, memory: Tensor | readonly Tensor[], masks: DecoderMasks): Tensor {
     const memories = this.memories(memory);
-    let x = this.queryToken ? positions.add(this.queryToken) : positions;
-    for (const [l, layer] of this.layers.entries()) x = layer.call(x, memories[l]!, masks);
-    return this.head.call(this.norm.call(x));
+    let stream = new Residual(this.queryToken ? positions.add(this.queryToken) : positions);
+    for (const [l, layer] of this.layers.entries()) stream = layer.flow(stream, memories[l]!, masks);
+    return this.head.call(stream.normed(this.norm));
   }
 
   /** Z^l = sum_k W_lk H^k for each layer, all at once; normalised where that is wanted. */
@@ -99,7 +106,7 @@ export class SegmentDecoder extends Module {
         .to(encoder.dtype)
         .matmul(encoder.flatten(1))
         .view([this.layers.length, ...encoder.shape.slice(1)]);
-      return mixed.unbind(0).map((each, l) => (this.skipNorms.length > 0 ? this.skipNorms[l]!.call(each) : each));
+      return mixed.unbind(0).map((each, l) => (this.skipNorms.length > 0 ? new Residual(each).normed(this.skipNorms[l]!) : each));
     });
   }
 }

@@ -1,8 +1,9 @@
 // Multi-head self-attention, timm's names: qkv and proj.
 import {
-  attendsJointly,
   type Branch,
   cat,
+  crossAttention,
+  fusesAttention,
   hasFusedAttention,
   jointAttention,
   linear,
@@ -95,16 +96,22 @@ export class Attention extends Module {
 
   /** What comes before the output projection, [B, n, C]. */
   #attend(x: Tensor, options: AttentionOptions): Tensor {
-    const all = options.queries === undefined || options.queries === x.size(1);
-    if (this.#fused !== false && all && attendsJointly(x, options.mask)) {
-      const { heads, scale } = this;
-      return jointAttention(linear(x, this.qkv.weight), { heads, scale, bias: this.#bias(), mask: options.mask });
-    }
+    const { mask } = options;
+    const asking = options.queries === undefined || options.queries === x.size(1) ? x : x.narrow(1, 0, options.queries);
+    if (this.#fused !== false && fusesAttention(asking, x, mask)) return this.#attendFused(asking, x, mask);
     const [q, k, v] = this.#project(x, options.queries);
     const fused = this.#fused ?? x.device !== "cpu";
-    const { mask } = options;
     if (fused && hasFusedAttention()) return this.#merge(scaledDotProductAttention(q, k, v, mask ? { mask } : {}));
     return this.#merge(this.#weights(q, k, mask).matmul(v));
+  }
+
+  #attendFused(asking: Tensor, x: Tensor, mask: Tensor | undefined): Tensor {
+    const { heads, scale, features } = this;
+    const bias = this.#bias();
+    if (asking === x) return jointAttention(linear(x, this.qkv.weight), { heads, scale, bias, mask });
+    const [q, k, v] = this.qkv.weight.split(features) as [Tensor, Tensor, Tensor];
+    const [qBias, , vBias] = bias ? (bias.split(features) as [Tensor, Tensor, Tensor]) : [null, null, null];
+    return crossAttention([linear(asking, q), linear(x, k), linear(x, v)], { heads, scale, qBias, vBias, mask });
   }
 
   #project(x: Tensor, queries: number | undefined): [Tensor, Tensor, Tensor] {

@@ -1,5 +1,5 @@
 // Multi-head attention in which queries, keys and values come from different sequences.
-import { linear, type Tensor, zeros } from "../torch/index.js";
+import { type Branch, crossAttention, fusesAttention, linear, type Tensor, tidy, zeros } from "../torch/index.js";
 import { ShapeError } from "./errors.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";
@@ -44,12 +44,27 @@ export class CrossAttention extends Module {
    * @returns [B, n, C]
    */
   forward(queries: Tensor, keys: Tensor, values: Tensor = keys, { mask }: { mask?: Tensor | undefined } = {}): Tensor {
-    const q = this.#split(linear(queries, this.q.weight, this.qBias));
+    return this.proj.call(this.#attend(queries, keys, values, mask));
+  }
+
+  /** As forward, with the last bias left to the residual sum where that saves a pass. */
+  branch(queries: Tensor, keys: Tensor, values: Tensor = keys, { mask }: { mask?: Tensor | undefined } = {}): Branch {
+    return tidy(() => this.proj.product(this.#attend(queries, keys, values, mask)));
+  }
+
+  /** What comes before the output projection, [B, n, C]. */
+  #attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | undefined): Tensor {
+    const { heads, scale, qBias, vBias } = this;
+    if (fusesAttention(queries, keys, mask)) {
+      const products = [linear(queries, this.q.weight), this.k.call(keys), linear(values, this.v.weight)] as const;
+      return crossAttention(products, { heads, scale, qBias, vBias, mask });
+    }
+    const q = this.#split(linear(queries, this.q.weight, qBias));
     const k = this.#split(this.k.call(keys));
-    const v = this.#split(linear(values, this.v.weight, this.vBias));
-    const scores = q.mul(this.scale).matmul(k.transpose(-2, -1));
+    const v = this.#split(linear(values, this.v.weight, vBias));
+    const scores = q.mul(scale).matmul(k.transpose(-2, -1));
     const out = (mask ? scores.add(mask) : scores).softmax(-1).matmul(v);
-    return this.proj.call(out.transpose(1, 2).reshape(queries.shape));
+    return out.transpose(1, 2).reshape(queries.shape);
   }
 
   /** [B, n, C] -> [B, heads, n, d] */

@@ -17,12 +17,17 @@ export class Residual {
     return this.x;
   }
 
-  /** The sum, normalised, for matrix products to read: under autocast in their dtype. */
-  normed(norm: LayerNorm): Tensor {
+  /** The stream with one more branch. */
+  plus(branch: Branch): Residual {
+    return new Residual(this.value(), branch);
+  }
+
+  /** The sum, normalised, for matrix products to read: under autocast in their dtype, unless it is to be `exact`. */
+  normed(norm: LayerNorm, { exact = false }: { exact?: boolean } = {}): Tensor {
     const { weight, bias, eps } = norm;
-    if (!weight || !bias) return norm.call(this.value());
+    if (!weight || !bias || (exact && !this.branch)) return norm.call(this.value());
     if (!this.branch) return normFor(this.x, { weight, bias, eps });
-    const { sum, normed } = addNorm(this.x, this.branch, { weight, bias, eps });
+    const { sum, normed } = addNorm(this.x, this.branch, { weight, bias, eps }, { exact });
     this.x = sum;
     this.branch = null;
     return normed;

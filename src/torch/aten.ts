@@ -9,6 +9,7 @@ export const aten = {
   fusedNorm: op("tessera::norm"),
   addNorm: op<[Tensor, Tensor]>("tessera::add_norm"),
   attention: optionalOp("tessera::attention"),
+  crossAttention: optionalOp("tessera::cross_attention"),
   halfLinear: optionalOp("tessera::linear"),
   // elementwise, two operands
   add: op("add.Tensor"),

@@ -4,11 +4,12 @@ import { describe, expect, test } from "vitest";
 import { OperatorError } from "./errors.js";
 import {
   addNorm,
-  attendsJointly,
   autocast,
   type Branch,
   backward,
   biasGelu,
+  crossAttention,
+  fusesAttention,
   grad,
   hasOp,
   jointAttention,
@@ -149,7 +150,7 @@ test("only the sum or only the norm may be wanted", () => {
   });
 });
 
-describe.skipIf(!half)("on a CPU with AMX, in bfloat16", () => {
+describe.skipIf(!half)("on a CPU that multiplies bfloat16", () => {
   test("a linear layer whose weight is trained", () => {
     fc.assert(
       fc.property(sides, sides, sides, fc.boolean(), (rows, from, to, biased) =>
@@ -225,20 +226,72 @@ describe.skipIf(!half)("on a CPU with AMX, in bfloat16", () => {
     });
   });
 
-  test("attention is joint in bfloat16 only, and for masks without a gradient", () => {
+  test("attention to other tokens, with and without biases and mask", () => {
+    fc.assert(
+      fc.property(
+        fc.tuple(size(3), size(70), size(70), size(3), size(5)),
+        fc.boolean(),
+        fc.boolean(),
+        ([batch, asking, told, heads, parts], biased, masked) =>
+          tidy(() => {
+            const width = heads * parts * 8;
+            manualSeed(batch * asking * told * width);
+            const inputs: Named = {
+              q: randn([batch, asking, width]).to("bfloat16"),
+              k: randn([batch, told, width]).to("bfloat16"),
+              v: randn([batch, told, width]).to("bfloat16"),
+              ...(biased ? { qBias: randn([width]), vBias: randn([width]) } : {}),
+            };
+            const mask = masked ? randn([1, heads, asking, told]) : undefined;
+            const scale = (parts * 8) ** -0.5;
+            const split = (x: Tensor) => x.view([x.size(0), x.size(1), heads, -1]).transpose(1, 2);
+            const fn = ({ q, k, v, qBias = null, vBias = null }: { [name: string]: Tensor | null }) => {
+              if (usesFused()) return { out: crossAttention([q!, k!, v!], { heads, scale, qBias, vBias, mask }) };
+              const scores = split(qBias ? q!.add(qBias) : q!)
+                .matmul(split(k!).transpose(-2, -1))
+                .mul(scale);
+              const weights = (mask ? scores.add(mask.to("float64")) : scores).softmax(-1);
+              const seen = weights.matmul(split(vBias ? v!.add(vBias) : v!));
+              return { out: seen.transpose(1, 2).reshape([batch, asking, width]) };
+            };
+            compare(fn, inputs, tolerances.bfloat16);
+          }),
+      ),
+      runs,
+    );
+  });
+
+  test("attention to parts of one product, which do not lie together", () => {
+    tidy(() => {
+      const fn = ({ qkv }: Named) => {
+        const parts = qkv!.split(16, 2) as [Tensor, Tensor, Tensor];
+        const biases = { qBias: null, vBias: null };
+        return {
+          out: usesFused()
+            ? crossAttention(parts, { heads: 2, scale: 0.3, ...biases })
+            : plainAttention(qkv!, undefined, undefined, 2, 0.3),
+        };
+      };
+      compare(fn, { qkv: randn([2, 300, 48]).to("bfloat16") }, tolerances.bfloat16);
+    });
+  });
+
+  test("attention is one operator in bfloat16 only, and for masks without a gradient", () => {
     const inScope = (fn: () => void) => withFused(true, () => tidy(fn));
     inScope(() => {
       const x = randn([2, 5, 16]);
-      expect(attendsJointly(x, undefined)).toBe(false);
-      expect(attendsJointly(x.to("bfloat16"), undefined)).toBe(true);
+      const fuses = (mask?: Tensor, queries = x) => fusesAttention(queries, x, mask);
+      expect(fuses()).toBe(false);
+      expect(fusesAttention(x.to("bfloat16"), x.to("bfloat16"), undefined)).toBe(true);
       autocast({}, () => {
-        expect(attendsJointly(x, undefined)).toBe(true);
-        expect(withFused(false, () => attendsJointly(x, undefined))).toBe(false);
+        expect(fuses()).toBe(true);
+        expect(withFused(false, fuses)).toBe(false);
         const mask = zeros([1, 1, 5, 5]);
-        expect(attendsJointly(x, mask)).toBe(true);
-        expect(attendsJointly(x, zeros([1, 1, 1, 5]))).toBe(false);
+        expect(fuses(mask)).toBe(true);
+        expect(fuses(zeros([1, 1, 1, 5]))).toBe(false);
+        expect(fuses(zeros([1, 1, 1, 5]), x.narrow(1, 0, 1))).toBe(true);
         mask.requiresGrad = true;
-        expect(attendsJointly(x, mask)).toBe(false);
+        expect(fuses(mask)).toBe(false);
       });
     });
   });
@@ -250,6 +303,23 @@ describe.skipIf(!half)("on a CPU with AMX, in bfloat16", () => {
       expect(() => attention(randn([1, 2, 6]).to("bfloat16"), null, null, 4, 1)).toThrow(/expects heads that divide/);
       expect(() => attention(randn([1, 2, 6]).to("bfloat16"), zeros([5]), null, 1, 1)).toThrow(/expects a float32 bias of 6/);
       expect(() => attention(randn([1, 2, 6]).to("bfloat16"), null, zeros([1, 1, 2, 3]), 1, 1)).toThrow(/expects a float32 mask/);
+      const across = op("tessera::cross_attention");
+      const tokens = (shape: number[]) => randn(shape).to("bfloat16");
+      expect(() => across(randn([1, 2, 4]), tokens([1, 2, 4]), tokens([1, 2, 4]), null, null, null, 1, 1)).toThrow(
+        /expects q as a bfloat16/,
+      );
+      expect(() => across(tokens([1, 2, 4]), tokens([2, 2, 4]), tokens([1, 2, 4]), null, null, null, 1, 1)).toThrow(
+        /expects k as a bfloat16/,
+      );
+      expect(() => across(tokens([1, 2, 4]), tokens([1, 3, 4]), tokens([1, 2, 4]), null, null, null, 1, 1)).toThrow(
+        /as many values as keys, 3/,
+      );
+      expect(() => across(tokens([1, 2, 4]), tokens([1, 3, 4]), tokens([1, 3, 4]), zeros([5]), null, null, 1, 1)).toThrow(
+        /float32 bias of 4/,
+      );
+      expect(() => across(tokens([1, 2, 4]), tokens([1, 3, 4]), tokens([1, 3, 4]), null, null, null, 3, 1)).toThrow(
+        /heads that divide 4/,
+      );
       expect(() => op("tessera::linear")(randn([2, 3]).to("bfloat16"), randn([4, 2]), null)).toThrow(/expects a float32 weight/);
     });
   });

@@ -34,13 +34,16 @@ export interface Branch {
   keep?: Tensor | null | undefined;
 }
 
+/** Whether what a product reads is to be rounded for it. */
+const rounds = () => autocastDType() === "bfloat16";
+
 function fits(x: Tensor, { weight, bias }: NormOf): boolean {
   return usesFused() && x.device === "cpu" && x.dtype === "float32" && isFloat(weight) && isFloat(bias);
 }
 
 /** Layer norm over the last dimension for a matrix product to read: under autocast the result is rounded as the product would round it. */
 export function normFor(x: Tensor, norm: NormOf): Tensor {
-  if (fits(x, norm)) return aten.fusedNorm(x, norm.weight, norm.bias, norm.eps, autocastDType() === "bfloat16");
+  if (fits(x, norm)) return aten.fusedNorm(x, norm.weight, norm.bias, norm.eps, rounds());
   return layerNorm(x, [norm.weight.size(0)], norm.weight, norm.bias, norm.eps);
 }
 
@@ -52,8 +55,13 @@ export function addBranch(x: Tensor, { x: value, bias, gamma, keep }: Branch): T
   return x.add(scaled);
 }
 
-/** addBranch and, of the sum, normFor. */
-export function addNorm(x: Tensor, branch: Branch, norm: NormOf): { sum: Tensor; normed: Tensor } {
+/** addBranch and, of the sum, normFor; with `exact` the norm is not rounded. */
+export function addNorm(
+  x: Tensor,
+  branch: Branch,
+  norm: NormOf,
+  { exact = false }: { exact?: boolean } = {},
+): { sum: Tensor; normed: Tensor } {
   const { x: value, bias, gamma, keep } = branch;
   if (fits(x, norm) && isValue(value) && isFloat(bias) && isFloat(gamma) && isFloat(keep)) {
     const [sum, normed] = aten.addNorm(
@@ -65,37 +73,50 @@ export function addNorm(x: Tensor, branch: Branch, norm: NormOf): { sum: Tensor;
       norm.weight,
       norm.bias,
       norm.eps,
-      autocastDType() === "bfloat16",
+      !exact && rounds(),
     );
     return { sum, normed };
   }
   const sum = addBranch(x, branch);
-  return { sum, normed: normFor(sum, norm) };
+  return { sum, normed: exact ? layerNorm(sum, [norm.weight.size(0)], norm.weight, norm.bias, norm.eps) : normFor(sum, norm) };
 }
 
-export interface JointAttention {
+interface HowToAttend {
   heads: number;
   /** What q k^T is multiplied with. */
   scale: number;
-  /** Added to q, k and v, [3 C]. */
-  bias: Tensor | null;
-  /** Added to the scores, [1 or B, 1 or heads, N, N]; without a gradient. */
+  /** Added to the scores, [1 or B, 1 or heads, n, N]; without a gradient. */
   mask?: Tensor | undefined;
 }
 
 /**
- * Whether attention over a product x W^T in this dtype can be one operator, whose weights are never in memory: in bfloat16 on a CPU with AMX, and
- * where no gradient of the mask is wanted.
+ * Whether attention over products x W^T of these tokens, [B, n, C] and [B, N, C], can be one operator whose weights are never in memory: in bfloat16
+ * on a CPU that multiplies it (AMX, or AVX-512 with bfloat16), and where no gradient of the mask is wanted.
  */
-export function attendsJointly(x: Tensor, mask: Tensor | undefined): boolean {
-  if (!usesFused() || x.device !== "cpu" || (autocastDType() ?? x.dtype) !== "bfloat16" || !aten.attention.available)
-    return false;
+export function fusesAttention(queries: Tensor, keys: Tensor, mask: Tensor | undefined): boolean {
+  const here = [queries, keys].every((x) => x.device === "cpu" && (autocastDType() ?? x.dtype) === "bfloat16");
+  if (!usesFused() || !here || !aten.attention.available) return false;
   if (!mask) return true;
-  const [, , queries, keys] = mask.shape;
-  return mask.ndim === 4 && isFloat(mask) && !mask.requiresGrad && queries === x.size(1) && keys === x.size(1);
+  return (
+    mask.ndim === 4 && isFloat(mask) && !mask.requiresGrad && mask.size(2) === queries.size(1) && mask.size(3) === keys.size(1)
+  );
 }
 
-/** softmax(q k^T scale + mask) v of every head; qkv [B, N, 3 C] -> [B, N, C]. Ask attendsJointly first. */
-export function jointAttention(qkv: Tensor, { heads, scale, bias, mask }: JointAttention): Tensor {
+/**
+ * softmax(q k^T scale + mask) v of every head, all of one product: qkv [B, N, 3 C] -> [B, N, C]. `bias` [3 C] is added to q, k and v. Ask
+ * fusesAttention first.
+ */
+export function jointAttention(qkv: Tensor, { heads, scale, bias, mask }: HowToAttend & { bias: Tensor | null }): Tensor {
   return aten.attention(qkv, bias, mask ?? null, heads, scale);
+}
+
+/**
+ * As jointAttention, of three products: q [B, n, C], k and v [B, N, C] -> [B, n, C]. Biases [C] are those of q and v, because one of k changes no
+ * softmax.
+ */
+export function crossAttention(
+  [q, k, v]: readonly [Tensor, Tensor, Tensor],
+  { heads, scale, qBias, vBias, mask }: HowToAttend & { qBias: Tensor | null; vBias: Tensor | null },
+): Tensor {
+  return aten.crossAttention(q, k, v, qBias, vBias, mask ?? null, heads, scale);
 }
