@@ -1,10 +1,11 @@
 // Tessera beside PyTorch, in turns, and the table of docs/performance.md; what `make bench` runs. --help tells more.
 //
 // For each row both sides are started, each in a process of its own, and measured A B A B; the ratio is that of their best times. PyTorch runs
-// with its huge pages on (THP_MEM_ALLOC_ENABLE); by processor time neither side's idle threads spin, which would count as work.
+// with its huge pages (THP_MEM_ALLOC_ENABLE) where Tessera has its own; by processor time neither side's idle threads spin, which would count as work.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { replaceText } from "../dist/files.js";
+import { allocatorStats } from "../dist/torch/index.js";
 import { oneOf, readFlags, refuse, someOf, wholeNumber } from "./_flags.mjs";
 import { withRows } from "./_page.mjs";
 import { rows } from "./_rows.mjs";
@@ -64,6 +65,7 @@ if (!python)
 
 const page = fileURLToPath(new URL("../docs/performance.md", import.meta.url));
 const { threads, cpu: processor } = machine();
+const pages = allocatorStats().hugePages ? { THP_MEM_ALLOC_ENABLE: "1" } : {};
 const quiet = clock === "cpu" ? { GOMP_SPINCOUNT: "0" } : {};
 let failed = false;
 
@@ -78,7 +80,7 @@ for (const row of chosen) {
   try {
     sides.push(await Side.start("Tessera", ours));
     for (const [name, command] of Object.entries(others)) {
-      sides.push(await Side.start(`PyTorch ${name}`, command, { THP_MEM_ALLOC_ENABLE: "1", ...quiet }));
+      sides.push(await Side.start(`PyTorch ${name}`, command, { ...pages, ...quiet }));
     }
     for (let turn = 0; turn < turns; turn++) for (const side of sides) await side.measure(repeats);
     report(row, title, per, sides);

@@ -64,11 +64,22 @@ size_t memoryOfThisMachine() {
     return total;
 }
 
+// Whether large blocks ask for huge pages, which save faults and TLB misses. Not where the hypervisor keeps shadow page tables (Linux's PVM):
+// there each small page behind a huge one is paid for again and again, and a training step took 1.7 times as long.
+bool wantsHugePages() {
+    if (std::getenv("TESSERA_NO_HUGE_PAGES")) return false;
+    if (std::getenv("TESSERA_HUGE_PAGES")) return true;
+    std::ifstream symbols("/proc/kallsyms");
+    std::string start(1 << 16, '\0');
+    symbols.read(start.data(), static_cast<std::streamsize>(start.size()));
+    return start.find(" pvm_") == std::string::npos;
+}
+
 void deleteBlock(void* block);
 
 class CachingAllocator final : public at::Allocator {
 public:
-    CachingAllocator() : hugePages_(!std::getenv("TESSERA_NO_HUGE_PAGES")), checked_(std::getenv("TESSERA_CHECK_MEMORY")), limit_(memoryOfThisMachine() / 100 * 95), cacheLimit_(memoryOfThisMachine() / 4) {}
+    CachingAllocator() : hugePages_(wantsHugePages()), checked_(std::getenv("TESSERA_CHECK_MEMORY")), limit_(memoryOfThisMachine() / 100 * 95), cacheLimit_(memoryOfThisMachine() / 4) {}
 
 #if TESSERA_TORCH_AT_LEAST(2, 3)
     at::DataPtr allocate(size_t size) override { return make(size); }
@@ -76,6 +87,7 @@ public:
 #else
     at::DataPtr allocate(size_t size) const override { return const_cast<CachingAllocator*>(this)->make(size); }
 #endif
+    bool hugePages() const { return hugePages_; }
     at::DeleterFnPtr raw_deleter() const override { return &deleteBlock; }
 
     void give(void* block) {
@@ -259,6 +271,7 @@ napi_value allocatorStats(napi_env env, size_t, napi_value*) {
     check(napi_create_object(env, &out));
     auto set = [&](const char* name, size_t value) { check(napi_set_named_property(env, out, name, makeNumber(env, static_cast<double>(value)))); };
     check(napi_set_named_property(env, out, "caching", makeBool(env, stats.enabled)));
+    check(napi_set_named_property(env, out, "hugePages", makeBool(env, allocator().hugePages())));
     set("bytesInUse", stats.inUse);
     set("peakBytes", stats.peak);
     set("bytesCached", stats.cached);

@@ -100,7 +100,8 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Optional<Tensor>& bia
 }  // namespace
 
 void registerLinear() {
-    if (!hasHalfProducts()) return;
+    // Without AMX libtorch's own product is as fast, 5 to 10 % faster.
+    if (!at::native::cpublas::could_pack(at::kBFloat16)) return;
     registerOperator("linear", "linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor", linear);
 }
 

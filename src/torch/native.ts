@@ -30,6 +30,8 @@ export interface MemoryStats {
 /** What the CPU allocator did so far; sizes in bytes. */
 export interface AllocatorStats {
   caching: boolean;
+  /** Whether large blocks ask for huge pages. */
+  hugePages: boolean;
   bytesInUse: number;
   peakBytes: number;
   bytesCached: number;
