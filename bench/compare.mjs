@@ -1,7 +1,7 @@
 // Tessera beside PyTorch, in turns, and the table of docs/performance.md; what `make bench` runs. --help tells more.
 //
 // For each row both sides are started, each in a process of its own, and measured A B A B; the ratio is that of their best times. PyTorch runs
-// with its huge pages (THP_MEM_ALLOC_ENABLE) where Tessera has its own; by processor time neither side's idle threads spin, which would count as work.
+// with its huge pages (THP_MEM_ALLOC_ENABLE), and also without where Tessera has none; by processor time neither side's idle threads spin, which would count as work.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { replaceText } from "../dist/files.js";
@@ -65,7 +65,8 @@ if (!python)
 
 const page = fileURLToPath(new URL("../docs/performance.md", import.meta.url));
 const { threads, cpu: processor } = machine();
-const pages = allocatorStats().hugePages ? { THP_MEM_ALLOC_ENABLE: "1" } : {};
+const hugePages = { THP_MEM_ALLOC_ENABLE: "1" };
+const allocations = allocatorStats().hugePages ? { "": hugePages } : { "": {}, ", huge pages": hugePages };
 const quiet = clock === "cpu" ? { GOMP_SPINCOUNT: "0" } : {};
 let failed = false;
 
@@ -80,7 +81,9 @@ for (const row of chosen) {
   try {
     sides.push(await Side.start("Tessera", ours));
     for (const [name, command] of Object.entries(others)) {
-      sides.push(await Side.start(`PyTorch ${name}`, command, { ...pages, ...quiet }));
+      for (const [form, pages] of Object.entries(allocations)) {
+        sides.push(await Side.start(`PyTorch ${name}${form}`, command, { ...pages, ...quiet }));
+      }
     }
     for (let turn = 0; turn < turns; turn++) for (const side of sides) await side.measure(repeats);
     report(row, title, per, sides);
