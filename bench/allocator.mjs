@@ -14,7 +14,8 @@
  *   malloc, huge pages             5981     2,585        1869        6175     3,705        1889
  *   malloc that never gives back   5311     2,756        2642        4653    11,164        2760
  *
- * So caching with huge pages is the default, but for guests of a hypervisor with shadow page tables (native/allocator.cpp says how they are told). Outside libtorch went 0.1 % of the step.
+ * So caching with huge pages is the default, but for guests of a hypervisor with shadow page tables (native/allocator.cpp says how they are
+ * told). Outside libtorch went 0.1 % of the step.
  */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
@@ -23,7 +24,7 @@ const WAYS = {
   "caching, huge pages": { TESSERA_HUGE_PAGES: "1" },
   "caching, no huge pages": { TESSERA_NO_HUGE_PAGES: "1" },
   malloc: { TESSERA_ALLOCATOR: "system", TESSERA_NO_HUGE_PAGES: "1" },
-  "malloc, huge pages": { TESSERA_ALLOCATOR: "system" },
+  "malloc, huge pages": { TESSERA_ALLOCATOR: "system", TESSERA_HUGE_PAGES: "1" },
   "malloc that never gives back": {
     TESSERA_ALLOCATOR: "system",
     TESSERA_NO_HUGE_PAGES: "1",

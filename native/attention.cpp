@@ -200,7 +200,8 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
         const Sizes z(qkv.size(0), qkv.size(1), qkv.size(1), heads, width / heads);
         const Tensor outGrad = given[0].contiguous(), grad = at::empty(qkv.sizes(), qkv.options());
         const Tensor biasGrads = bias.defined() ? at::zeros({at::get_num_threads(), 3 * width}, at::kFloat) : Tensor();
-        backwardHeads(z, partsOf(qkv, bias), across(mask, z), static_cast<float>(ctx->saved_data["scale"].toDouble()), ctx->saved_data["out"].toTensor(), outGrad, dataOf(logSums), partsOf(grad, Tensor()),
+        backwardHeads(z, partsOf(qkv, bias), across(mask, z), static_cast<float>(ctx->saved_data["scale"].toDouble()), ctx->saved_data["out"].toTensor(), outGrad,
+                      dataOf(logSums), partsOf(grad, Tensor()),
                       bias.defined() ? static_cast<float*>(biasGrads.data_ptr()) : nullptr);
         return {grad, bias.defined() ? biasGrads.sum(0) : Tensor(), Tensor(), Tensor(), Tensor()};
     }
@@ -250,15 +251,19 @@ void expectMask(const char* op, const Tensor& mask, const Sizes& z) {
                 mask.sizes(), " of ", mask.scalar_type());
 }
 
+void expectBias(const char* op, const Optional<Tensor>& bias, int64_t size) {
+    if (!bias.has_value() || !bias->defined()) return;
+    TORCH_CHECK(bias->device().is_cpu() && bias->scalar_type() == at::kFloat && bias->dim() == 1 && bias->size(0) == size, op, " expects a float32 bias of ",
+                size, ", got ", bias->sizes(), " of ", bias->scalar_type());
+}
+
 Tensor attention(const Tensor& qkv, const Optional<Tensor>& bias, const Optional<Tensor>& mask, int64_t heads, double scale) {
     const char* op = "tessera::attention";
     TORCH_CHECK(qkv.device().is_cpu() && qkv.layout() == at::kStrided && qkv.scalar_type() == at::kBFloat16 && qkv.dim() == 3 && qkv.numel() > 0, op,
                 " expects qkv as a bfloat16 tensor [B, N, 3 C] on the CPU, got ", qkv.sizes(), " of ", qkv.scalar_type());
     TORCH_CHECK(heads > 0 && qkv.size(2) % (3 * heads) == 0, op, " expects heads that divide ", qkv.size(2), " / 3, got ", heads);
     const int64_t width = qkv.size(2) / 3;
-    if (bias.has_value() && bias->defined())
-        TORCH_CHECK(bias->device().is_cpu() && bias->scalar_type() == at::kFloat && bias->dim() == 1 && bias->size(0) == 3 * width, op,
-                    " expects a float32 bias of ", 3 * width, ", got ", bias->sizes(), " of ", bias->scalar_type());
+    expectBias(op, bias, 3 * width);
     if (mask.has_value()) expectMask(op, *mask, Sizes(qkv.size(0), qkv.size(1), qkv.size(1), heads, width / heads));
     return AttentionFunction::apply(qkv, bias, mask, heads, scale);
 }
@@ -277,10 +282,8 @@ Tensor crossAttention(const Tensor& q, const Tensor& k, const Tensor& v, const O
     expectTokens("v", v);
     TORCH_CHECK(k.size(1) == v.size(1), op, " expects as many values as keys, ", k.size(1), ", got ", v.size(1));
     TORCH_CHECK(heads > 0 && q.size(2) % heads == 0, op, " expects heads that divide ", q.size(2), ", got ", heads);
-    for (const auto* bias : {&qBias, &vBias})
-        if (bias->has_value() && (*bias)->defined())
-            TORCH_CHECK((*bias)->device().is_cpu() && (*bias)->scalar_type() == at::kFloat && (*bias)->dim() == 1 && (*bias)->size(0) == q.size(2), op,
-                        " expects a float32 bias of ", q.size(2), ", got ", (*bias)->sizes(), " of ", (*bias)->scalar_type());
+    expectBias(op, qBias, q.size(2));
+    expectBias(op, vBias, q.size(2));
     if (mask.has_value()) expectMask(op, *mask, Sizes(q.size(0), q.size(1), k.size(1), heads, q.size(2) / heads));
     return CrossAttentionFunction::apply(q, k, v, qBias, vBias, mask, heads, scale);
 }

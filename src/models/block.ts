@@ -9,6 +9,7 @@ import {
   Mlp,
   Module,
   Residual,
+  scaledBranch,
 } from "../nn/index.js";
 import { type Branch, cat, type Tensor, tidy } from "../torch/index.js";
 
@@ -79,7 +80,7 @@ export class Block extends Module {
 
   #scaled(branch: Branch, scale: LayerScale | null): Branch {
     this.#dropPath.training = this.training;
-    return { ...branch, gamma: scale?.gamma, keep: this.#dropPath.factors(branch.x) };
+    return scaledBranch(branch, scale, this.#dropPath);
   }
 }
 

@@ -1,7 +1,7 @@
 // CAE's latent contextual regressor (Chen et al., 2022, section 3.2 and its code): predicts what the encoder would say of the masked patches
 // from what it says of the visible ones.
-import { CrossAttention, DropPath, LayerNorm, LayerScale, Mlp, Module, Residual } from "../nn/index.js";
-import { type Branch, cat, type Tensor } from "../torch/index.js";
+import { CrossAttention, DropPath, LayerNorm, LayerScale, Mlp, Module, Residual, scaledBranch } from "../nn/index.js";
+import { cat, type Tensor } from "../torch/index.js";
 
 export interface RegressorConfig {
   width: number;
@@ -50,13 +50,9 @@ class RegressorBlock extends Module {
     const queries = new Residual(at).normed(this.norm1Q);
     const keys = new Residual(cat([visibleAt, at], 1)).normed(this.norm1K);
     const values = new Residual(cat([visible, masked], 1)).normed(this.norm1V);
-    const attended = new Residual(masked, this.#scaled(this.crossAttn.branch(queries, keys, values), this.ls1));
+    const attended = new Residual(masked, scaledBranch(this.crossAttn.branch(queries, keys, values), this.ls1, this.#dropPath));
     const x = attended.normed(this.norm2, { exact: true });
-    return new Residual(x, this.#scaled(this.mlp.branch(x), this.ls2)).value();
-  }
-
-  #scaled(branch: Branch, { gamma }: LayerScale): Branch {
-    return { ...branch, gamma, keep: this.#dropPath.factors(branch.x) };
+    return new Residual(x, scaledBranch(this.mlp.branch(x), this.ls2, this.#dropPath)).value();
   }
 }
 

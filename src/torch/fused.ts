@@ -41,9 +41,14 @@ function fits(x: Tensor, { weight, bias }: NormOf): boolean {
   return usesFused() && x.device === "cpu" && x.dtype === "float32" && isFloat(weight) && isFloat(bias);
 }
 
+/** With `exact` a norm is not rounded under autocast. */
+interface NormOptions {
+  exact?: boolean;
+}
+
 /** Layer norm over the last dimension for a matrix product to read: under autocast the result is rounded as the product would round it. */
-export function normFor(x: Tensor, norm: NormOf): Tensor {
-  if (fits(x, norm)) return aten.fusedNorm(x, norm.weight, norm.bias, norm.eps, rounds());
+export function normFor(x: Tensor, norm: NormOf, { exact = false }: NormOptions = {}): Tensor {
+  if (fits(x, norm)) return aten.fusedNorm(x, norm.weight, norm.bias, norm.eps, !exact && rounds());
   return layerNorm(x, [norm.weight.size(0)], norm.weight, norm.bias, norm.eps);
 }
 
@@ -55,12 +60,12 @@ export function addBranch(x: Tensor, { x: value, bias, gamma, keep }: Branch): T
   return x.add(scaled);
 }
 
-/** addBranch and, of the sum, normFor; with `exact` the norm is not rounded. */
+/** addBranch and, of the sum, normFor. */
 export function addNorm(
   x: Tensor,
   branch: Branch,
   norm: NormOf,
-  { exact = false }: { exact?: boolean } = {},
+  { exact = false }: NormOptions = {},
 ): { sum: Tensor; normed: Tensor } {
   const { x: value, bias, gamma, keep } = branch;
   if (fits(x, norm) && isValue(value) && isFloat(bias) && isFloat(gamma) && isFloat(keep)) {
@@ -78,7 +83,7 @@ export function addNorm(
     return { sum, normed };
   }
   const sum = addBranch(x, branch);
-  return { sum, normed: exact ? layerNorm(sum, [norm.weight.size(0)], norm.weight, norm.bias, norm.eps) : normFor(sum, norm) };
+  return { sum, normed: normFor(sum, norm, { exact }) };
 }
 
 interface HowToAttend {
