@@ -9,7 +9,7 @@ const kinds = [
   ["matrix products", /^(mm|addmm|linear|linear_backward|matmul|mv|addmv|addbmm|_addmm_activation|weight_gradient)$/],
   ["convolutions", /conv/],
   ["softmax", /softmax|logsumexp|cross_entropy|nll_loss/],
-  ["normalisation", /layer_norm|batch_norm|group_norm|_norm_interface|^norm$|^add_norm/],
+  ["normalisation", /layer_norm|batch_norm|group_norm|_norm_interface|^norm$|^add_norm|^weight_norm/],
   ["activations", /^(gelu|gelu_backward|bias_gelu|bias_gelu_backward|relu|relu_|threshold_backward|silu|silu_backward|tanh)$/],
   [
     "copies and casts",

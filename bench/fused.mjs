@@ -2,7 +2,7 @@
 //
 //   npx tessera bench fused [--dtype fp32|bf16] [--repeats 7]
 //
-// Shapes are those of a ViT-S/16 with 32 global crops of 224 px. What a libtorch or processor lacks is left out.
+// Shapes are those of a ViT-S/16 with 32 global crops of 224 px, and of DINO's head. What a libtorch or processor lacks is left out.
 
 import { VisionTransformer } from "../dist/models/index.js";
 import { Attention } from "../dist/nn/index.js";
@@ -14,8 +14,10 @@ import {
   fusesAttention,
   linear,
   manualSeed,
+  pairedCrossEntropy,
   randn,
   tidy,
+  weightNorm,
   withFused,
 } from "../dist/torch/index.js";
 import { oneOf, readFlags, wholeNumber } from "./_flags.mjs";
@@ -46,6 +48,10 @@ const matrix = leaf([4 * width, width], false);
 const attention = new Attention(width, { heads });
 const embed = new VisionTransformer({ depth: 1 }).patchEmbed;
 const images = randn([batch, 3, 224, 224]);
+const [directions, lengths] = [leaf([65536, 256], false), leaf([65536, 1], false)];
+const logits = leaf([10, 16, 65536]);
+const distributions = randn([2, 16, 65536]).softmax(-1);
+const pairs = Array.from({ length: 10 }, (_, view) => [view === 0 ? 0 : 1, view === 1 ? 0 : 1]);
 
 const forms = {
   "residual sum and norm": () => {
@@ -56,6 +62,11 @@ const forms = {
   "linear, 384 to 1536": () => [linear(normed, matrix)],
   "attention with its projections": () => [attention.call(normed)],
   "patch embedding": () => [embed.call(images)],
+  "65,536 rows of length 1": () => {
+    const out = weightNorm(directions, lengths);
+    return [half ? out.to("bfloat16") : out];
+  },
+  "their cross-entropies, 10 views": () => [pairedCrossEntropy(logits, distributions, pairs, 0.1)],
 };
 
 const measure = (fused, run) => {
@@ -66,7 +77,8 @@ const measure = (fused, run) => {
       backward(outputs, { gradients: outputs.map((each) => each.detach()) });
     }),
   );
-  for (const each of [x, branch, normed, hidden, weight, shift, bias, wide, matrix]) each.grad = null;
+  for (const each of [x, branch, normed, hidden, weight, shift, bias, wide, matrix, directions, lengths, logits])
+    each.grad = null;
   attention.zeroGrad();
   embed.zeroGrad();
   return performance.now() - start;

@@ -1,9 +1,7 @@
 // Operators that do in one pass what libtorch does in several: a residual sum with the layer norm after it, a bias with GELU. They are
 // registered with the dispatcher like libtorch's own, in the namespace "tessera". They run on the CPU, in float32 and bfloat16.
 #include "fused.h"
-#include "kernels.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -15,31 +13,10 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-int typeOf(const Tensor& t) { return t.scalar_type() == at::kBFloat16 ? kernels::kHalf : kernels::kFloat; }
-
-void* data(const Tensor& t) { return t.defined() ? t.data_ptr() : nullptr; }
-float* floats(const Tensor& t) { return static_cast<float*>(data(t)); }
-
-bool isValue(const Tensor& t) {
-    return t.device().is_cpu() && t.layout() == at::kStrided && (t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16);
-}
-
-void expectValues(const char* op, const char* name, const Tensor& t) {
-    TORCH_CHECK(isValue(t), op, " expects ", name, " as a float32 or bfloat16 tensor on the CPU, got ", t.scalar_type(), " on ", t.device());
-}
-
 void expectVector(const char* op, const char* name, const Tensor& t, int64_t size) {
     TORCH_CHECK(!t.defined() || (t.device().is_cpu() && t.layout() == at::kStrided && t.scalar_type() == at::kFloat && t.dim() == 1 && t.size(0) == size), op,
                 " expects ", name, " as a float32 vector of ", size, " on the CPU, got ", t.defined() ? t.sizes() : at::IntArrayRef(), " of ",
                 t.scalar_type());
-}
-
-// Rows in pieces that are worth a thread.
-constexpr int64_t kNumbersOfPiece = 1 << 14;
-
-template <class Run>
-void overRows(int64_t rows, int64_t width, Run run) {
-    at::parallel_for(0, rows, std::max<int64_t>(1, kNumbersOfPiece / std::max<int64_t>(1, width)), run);
 }
 
 // [threads, parts, width] zeros, in which each thread adds up what all rows share; `sum` is over the threads.

@@ -1,17 +1,41 @@
-// What the operators of the namespace "tessera" share: optional arguments, and how they are registered.
+// What the operators of the namespace "tessera" share: what they take, how they go over rows, and how they are registered.
 #pragma once
 
 #include "bridge.h"
+#include "kernels.h"
 
+#include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace tessera {
 
 inline at::Tensor contiguous(const at::Tensor& t) { return t.defined() ? t.contiguous() : t; }
 inline at::Tensor orUndefined(const Optional<at::Tensor>& t) { return t.has_value() ? *t : at::Tensor(); }
+
+inline int typeOf(const at::Tensor& t) { return t.scalar_type() == at::kBFloat16 ? kernels::kHalf : kernels::kFloat; }
+
+inline void* data(const at::Tensor& t) { return t.defined() ? t.data_ptr() : nullptr; }
+inline float* floats(const at::Tensor& t) { return static_cast<float*>(data(t)); }
+
+inline bool isValue(const at::Tensor& t) {
+    return t.device().is_cpu() && t.layout() == at::kStrided && (t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16);
+}
+
+inline void expectValues(const char* op, const char* name, const at::Tensor& t) {
+    TORCH_CHECK(isValue(t), op, " expects ", name, " as a float32 or bfloat16 tensor on the CPU, got ", t.scalar_type(), " on ", t.device());
+}
+
+// Rows in pieces that are worth a thread.
+inline constexpr int64_t kNumbersOfPiece = 1 << 14;
+
+template <class Run>
+void overRows(int64_t rows, int64_t width, Run run) {
+    at::parallel_for(0, rows, std::max<int64_t>(1, kNumbersOfPiece / std::max<int64_t>(1, width)), run);
+}
 
 // There is no formula for the derivative of these derivatives, and one must not be made up from what runs inside.
 inline void refuseSecondOrder(const char* op) {

@@ -1,5 +1,5 @@
 // Loops over memory that libtorch runs as several operators, each reading and writing all of it: one pass instead. Nothing here knows
-// tensors; fused.cpp and attention.cpp do. Each loop is compiled for several instruction sets and chosen when the program starts.
+// tensors; the files of the operators do. Each loop is compiled for several instruction sets and chosen when the program starts.
 #pragma once
 
 #include <cstddef>
@@ -57,6 +57,32 @@ struct BiasGeluBackward {
     float* biasGrad;  // added to, in this thread's own memory
 };
 
+// out = g v / ||v|| by rows of `width`, and the rows' norms.
+struct WeightNorm {
+    int64_t width;
+    const float *v, *g;
+    void* out;
+    float* norms;
+};
+
+struct WeightNormBackward {
+    int64_t width;
+    const float *v, *g, *norms;
+    const void* outGrad;
+    float *vGrad, *gGrad;
+};
+
+// One row's sum over `count` distributions P with weights w of -w <P, log softmax(scale logits)>; `sum` is that of the weights.
+struct PairedEntropy {
+    int64_t width;
+    const void* logits;
+    float scale;
+    const float* const* targets;
+    const float* weights;
+    int64_t count;
+    float sum;
+};
+
 // Rows of `depth` numbers, `stride` apart: what one head sees of a tensor.
 struct Rows {
     const Bf16* data;
@@ -109,6 +135,10 @@ struct Table {
     void (*addNormBackward[2][2])(const AddNormBackward&, int64_t begin, int64_t end);  // [branch][normed]
     void (*biasGelu[2])(const BiasGelu&, int64_t begin, int64_t end);
     void (*biasGeluBackward[2])(const BiasGeluBackward&, int64_t begin, int64_t end);
+    void (*weightNorm[2])(const WeightNorm&, int64_t begin, int64_t end);                  // [out]
+    void (*weightNormBackward[2])(const WeightNormBackward&, int64_t begin, int64_t end);  // [outGrad]
+    float (*pairedEntropy[2])(const PairedEntropy&, float* logSum);                        // logSum: of exp(scale logits)
+    void (*pairedEntropyBackward[2])(const PairedEntropy&, float logSum, float grad, void* logitsGrad);
     void (*copyHead)(const CopyHead&);
     // [rows][depth], `stride` apart -> [depth / 2][padded] of two neighbours each, zeros after `rows`, and [depth][padded]; null for what is
     // not wanted. Both get rows for a depth that is rounded up to 32.

@@ -250,6 +250,84 @@ void biasGeluBackward(const BiasGeluBackward& given, int64_t begin, int64_t end)
     }
 }
 
+template <class O>
+void weightNorm(const WeightNorm& given, int64_t begin, int64_t end) {
+    const WeightNorm a = given;
+    for (int64_t row = begin; row < end; ++row) {
+        const float* v = a.v + row * a.width;
+        O* out = static_cast<O*>(a.out) + row * a.width;
+        F squares = {};
+        columns(a.width, [&](int64_t i, auto get, auto) TESSERA_LAMBDA { squares += get(v + i) * get(v + i); });
+        const float norm = __builtin_sqrtf(total(squares)), factor = a.g[row] / norm;
+        columns(a.width, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA { put(out + i, get(v + i) * factor); });
+        a.norms[row] = norm;
+    }
+}
+
+template <class O>
+void weightNormBackward(const WeightNormBackward& given, int64_t begin, int64_t end) {
+    const WeightNormBackward a = given;
+    for (int64_t row = begin; row < end; ++row) {
+        const float* v = a.v + row * a.width;
+        const O* outGrad = static_cast<const O*>(a.outGrad) + row * a.width;
+        float* vGrad = a.vGrad + row * a.width;
+        F products = {};
+        columns(a.width, [&](int64_t i, auto get, auto) TESSERA_LAMBDA { products += get(v + i) * get(outGrad + i); });
+        const float along = total(products) / a.norms[row], factor = a.g[row] / a.norms[row], back = factor * along / a.norms[row];
+        columns(a.width, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA { put(vGrad + i, get(outGrad + i) * factor - get(v + i) * back); });
+        a.gGrad[row] = along;
+    }
+}
+
+// The distributions' weighted sum at 16 columns.
+template <class Get>
+TESSERA_INLINE F mixture(const PairedEntropy& a, int64_t i, Get get) {
+    F sum = {};
+    for (int64_t t = 0; t < a.count; ++t) sum += get(a.targets[t] + i) * a.weights[t];
+    return sum;
+}
+
+template <class L>
+float pairedEntropy(const PairedEntropy& given, float* logSum) {
+    const PairedEntropy a = given;
+    const L* logits = static_cast<const L*>(a.logits);
+    F most = all(-__builtin_inff());
+    int64_t i = 0;
+    for (; i + kLanes <= a.width; i += kLanes) {
+        const F s = load(logits + i);
+        most = s > most ? s : most;
+    }
+    float highest = -__builtin_inff();
+    for (int k = 0; k < kLanes; ++k) highest = most[k] > highest ? most[k] : highest;
+    const int64_t rest = a.width - i;
+    const F last = rest ? load(logits + i, rest) : F{};
+    for (int64_t k = 0; k < rest; ++k) highest = last[k] > highest ? last[k] : highest;
+    // What is not a number is not the highest, but is in the products, and so in the loss.
+    F sums = {}, products = {};
+    columns(a.width, [&](int64_t k, auto get, auto) TESSERA_LAMBDA {
+        const F s = get(logits + k);
+        products += mixture(a, k, get) * (s * a.scale);
+        const F e = exponential((s - highest) * a.scale);
+        if (k + kLanes <= a.width) sums += e;
+        else
+            for (int64_t lane = 0; lane < rest; ++lane) sums[lane] += e[lane];
+    });
+    *logSum = highest * a.scale + __builtin_logf(total(sums));
+    return a.sum * *logSum - total(products);
+}
+
+template <class L>
+void pairedEntropyBackward(const PairedEntropy& given, float logSum, float grad, void* logitsGrad) {
+    const PairedEntropy a = given;
+    const L* logits = static_cast<const L*>(a.logits);
+    L* to = static_cast<L*>(logitsGrad);
+    const float factor = grad * a.scale;
+    columns(a.width, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA {
+        const F p = exponential(get(logits + i) * a.scale - logSum);
+        put(to + i, (p * a.sum - mixture(a, i, get)) * factor);
+    });
+}
+
 // ---- attention: what stands between the matrix products of one head ------------------------------------------------------
 
 inline void copyHead(const CopyHead& given) {
@@ -451,6 +529,10 @@ constexpr Table made(bool dotsOfHalves) {
             {{addNormBackward<float, float>, addNormBackward<float, Bf16>}, {addNormBackward<Bf16, float>, addNormBackward<Bf16, Bf16>}},
             {biasGelu<float>, biasGelu<Bf16>},
             {biasGeluBackward<float>, biasGeluBackward<Bf16>},
+            {weightNorm<float>, weightNorm<Bf16>},
+            {weightNormBackward<float>, weightNormBackward<Bf16>},
+            {pairedEntropy<float>, pairedEntropy<Bf16>},
+            {pairedEntropyBackward<float>, pairedEntropyBackward<Bf16>},
             copyHead,
             transposePairs,
             pairRows,

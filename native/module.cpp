@@ -12,6 +12,7 @@ namespace tessera {
 
 void exportProfile(napi_env env, napi_value exports);  // profile.cpp, which nothing else needs
 void registerFused();      // fused.cpp
+void registerPrototypes(); // prototypes.cpp
 void registerAttention();  // attention.cpp
 void registerLinear();     // linear.cpp
 
@@ -108,6 +109,7 @@ NAPI_MODULE_INIT() {
         claim(env);
         check(napi_set_instance_data(env, env, leave, nullptr));
         registerFused();
+        registerPrototypes();
         registerAttention();
         registerLinear();
         exportRuntime(env, exports);

@@ -1,5 +1,5 @@
 // Fully connected layers.
-import { type Branch, empty, linear, ones, type Tensor, usesFused } from "../torch/index.js";
+import { type Branch, empty, linear, ones, type Tensor, usesFused, weightNorm } from "../torch/index.js";
 import { kaimingUniform_, uniform_ } from "./init.js";
 import { Module } from "./module.js";
 import { parameter } from "./parameter.js";
@@ -51,9 +51,9 @@ export class WeightNormLinear extends Module {
     this.weightV = parameter(v);
   }
 
-  /** The matrix that the layer multiplies with, [out, in]. */
+  /** The matrix that the layer multiplies with, [out, in]; under autocast rounded as the product would round it. */
   weight(): Tensor {
-    return this.weightV.mul(this.weightG.div(this.weightV.norm({ dim: 1, keepdim: true })));
+    return weightNorm(this.weightV, this.weightG);
   }
 
   forward(x: Tensor): Tensor {

@@ -4,10 +4,12 @@ import { namedOp, op, optionalOp } from "./op.js";
 import type { Tensor } from "./tensor.js";
 
 export const aten = {
-  // of native/fused.cpp
+  // of native/
   biasGelu: op("tessera::bias_gelu"),
   fusedNorm: op("tessera::norm"),
   addNorm: op<[Tensor, Tensor]>("tessera::add_norm"),
+  weightNorm: op("tessera::weight_norm"),
+  pairedCrossEntropy: op("tessera::paired_cross_entropy"),
   attention: optionalOp("tessera::attention"),
   crossAttention: optionalOp("tessera::cross_attention"),
   halfLinear: optionalOp("tessera::linear"),

@@ -18,10 +18,12 @@ import {
   normFor,
   ones,
   op,
+  pairedCrossEntropy,
   randn,
   type Tensor,
   tidy,
   usesFused,
+  weightNorm,
   withFused,
   zeros,
 } from "./index.js";
@@ -136,6 +138,75 @@ describe.each(["float32", "bfloat16"] as const)("in %s", (dtype) => {
       runs,
     );
   });
+
+  test("rows of given lengths", () => {
+    fc.assert(
+      fc.property(size(40), widths, fc.boolean(), (rows, width, trained) =>
+        tidy(() => {
+          manualSeed(rows * width);
+          const v = randn([rows, width]).add(0.1);
+          const lengths = randn([rows, 1]).add(2);
+          const inputs: Named = trained ? { v, g: lengths } : { v };
+          const fn = ({ v, g }: Named) => ({ out: weightNorm(v!, g ?? lengths.to(v!.dtype)) });
+          inPrecision(dtype === "bfloat16", () => compare(fn, inputs, tolerance));
+        }),
+      ),
+      runs,
+    );
+  });
+
+  test("cross-entropies of views with the distributions they are paired with", () => {
+    fc.assert(
+      fc.property(size(5), size(3), size(4), fc.integer({ min: 2, max: 90 }), (views, teachers, samples, classes) =>
+        tidy(() => {
+          manualSeed(views * classes);
+          const logits = randn([views, samples, classes]).mul(2).to(dtype);
+          const distributions = randn([teachers, samples, classes]).mul(3).softmax(-1);
+          // Whole numbers, some of them none.
+          const pairs = Array.from({ length: views }, (_, v) => Array.from({ length: teachers }, (_, t) => (v + 2 * t) % 3));
+          const fn = ({ logits }: Named) => ({ out: pairedCrossEntropy(logits!, distributions, pairs, 0.5) });
+          compare(fn, { logits }, tolerance);
+        }),
+      ),
+      runs,
+    );
+  });
+});
+
+test("cross-entropies of far logits are finite, and of what is not a number are none", () => {
+  const certain = zeros([1, 2, 40]);
+  certain.select(2, 7).fill_(1);
+  const logits = zeros([2, 2, 40]);
+  logits.select(0, 1).fill_(-3e4);
+  logits.select(2, 7).fill_(3e4);
+  const loss = pairedCrossEntropy(logits, certain, [[1], [1]], 0.1);
+  expect(loss.abs().amax().item()).toBe(0);
+  for (const [value, at] of [
+    [Number.NaN, 3],
+    [Number.NaN, 39],
+    [Number.POSITIVE_INFINITY, 3],
+  ] as const) {
+    const broken = randn([1, 2, 40]);
+    broken.select(2, at).fill_(value);
+    expect(pairedCrossEntropy(broken, certain, [[1]], 1).toArray()).toEqual([Number.NaN, Number.NaN]);
+  }
+});
+
+test("what the operators of prototypes do not take is told in words", () => {
+  const entropy = (logits: Tensor, targets: Tensor, pairs: number[], temperature = 1) =>
+    op("tessera::paired_cross_entropy")(logits, targets, pairs, temperature);
+  const logits = randn([3, 2, 8]);
+  const targets = randn([2, 2, 8]).softmax(-1);
+  const pairs = [0, 1, 1, 0, 1, 1];
+  expect(() => entropy(logits.to("float64"), targets, pairs)).toThrow(/logits as a float32 or bfloat16 tensor/);
+  expect(() => entropy(logits.flatten(0, 1), targets, pairs)).toThrow(/logits \[views, samples, classes\]/);
+  expect(() => entropy(logits, randn([2, 2, 9]), pairs)).toThrow(/targets as float32 \[teachers, 2, 8\]/);
+  expect(() => entropy(logits, targets, [1, 1])).toThrow(/a weight for each of 3 views and 2 targets, got 2/);
+  expect(() => entropy(logits, targets, pairs, 0)).toThrow(/a temperature above 0/);
+  expect(() => entropy(logits, randn([2, 2, 8], { requiresGrad: true }), pairs)).toThrow(/have no gradient/);
+  const scaled = op("tessera::weight_norm");
+  expect(() => scaled(randn([3]), randn([3, 1]), false)).toThrow(/v as a float32 matrix/);
+  expect(() => scaled(randn([3, 4]), randn([4, 1]), false)).toThrow(/g as a float32 column of 3/);
 });
 
 test("only the sum or only the norm may be wanted", () => {

@@ -1,7 +1,9 @@
-// Several operators in one pass over memory (native/fused.cpp, native/attention.cpp): a residual sum with the layer norm after it, a bias with
-// GELU, attention. They are taken where they can be, on the CPU in float32 and bfloat16; elsewhere, and when turned off, what they stand for.
+// Several operators in one pass over memory (native/fused.cpp, prototypes.cpp, attention.cpp): a residual sum with the layer norm after it, a bias
+// with GELU, rows of given lengths, cross-entropy with distributions, attention. They are taken where they can be, on the CPU in float32 and
+// bfloat16; elsewhere, and when turned off, what they stand for.
 import { aten } from "./aten.js";
-import { autocastDType } from "./autocast.js";
+import { autocast, autocastDType } from "./autocast.js";
+import { tensor } from "./create.js";
 import { gelu, layerNorm } from "./functional.js";
 import { usesFused } from "./fused-switch.js";
 import type { Tensor } from "./tensor.js";
@@ -84,6 +86,44 @@ export function addNorm(
   }
   const sum = addBranch(x, branch);
   return { sum, normed: normFor(sum, norm, { exact }) };
+}
+
+/** Rows of v [out, in] with the lengths g [out, 1]: g v / ||v||. For a matrix product to read, as normFor. */
+export function weightNorm(v: Tensor, g: Tensor): Tensor {
+  if (usesFused() && [v, g].every((each) => each.device === "cpu" && each.dtype === "float32")) {
+    return aten.weightNorm(v, g, rounds());
+  }
+  return v.mul(g.div(v.norm({ dim: 1, keepdim: true })));
+}
+
+/**
+ * Cross-entropies of each view with the distributions it is paired with: -sum_t w[v][t] <P_t, log softmax(s_v / temperature)>, [V, B], in the form
+ * sum_t w[v][t] (LSE(s_v) - <P_t, s_v>), for which no table of log-probabilities is needed.
+ *
+ * @param logits s, [V, B, K]
+ * @param distributions P, [T, B, K]; without a gradient
+ * @param pairs w: for each view a weight for each distribution
+ */
+export function pairedCrossEntropy(
+  logits: Tensor,
+  distributions: Tensor,
+  pairs: readonly (readonly number[])[],
+  temperature: number,
+): Tensor {
+  if (usesFused() && isValue(logits) && isFloat(distributions) && !distributions.requiresGrad) {
+    return aten.pairedCrossEntropy(logits, distributions, pairs.flat(), temperature);
+  }
+  return autocast({ device: logits.device, enabled: false }, () => {
+    const s = (logits.dtype === "float64" ? logits : logits.float()).div(temperature);
+    const weights = tensor(pairs.map((each) => [...each]))
+      .to(s.device)
+      .to(s.dtype);
+    const products = s.permute([1, 0, 2]).matmul(distributions.detach().to(s.dtype).permute([1, 2, 0]));
+    return s
+      .logsumexp(-1)
+      .mul(weights.sum(1, { keepdim: true }))
+      .sub(products.mul(weights).sum(-1).t());
+  });
 }
 
 interface HowToAttend {
