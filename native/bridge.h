@@ -50,8 +50,9 @@ struct Failure : std::exception {
     const char* what() const noexcept override { return message.c_str(); }
 };
 
-// A JavaScript exception is already pending (a getter threw, say): unwind and let it through.
-struct Pending {};
+// A JavaScript exception is already pending (a getter threw, say): unwind and let it through. It may cross libtorch too, when JavaScript that
+// a backward pass called has thrown.
+struct Pending : std::exception {};
 
 [[noreturn]] void fail(ErrorKind kind, std::string message, std::string cause = {});
 [[noreturn]] inline void badArgument(std::string message) { fail(ErrorKind::Argument, std::move(message)); }
@@ -132,6 +133,18 @@ struct State {
 };
 
 State& state();
+
+// A scope that C++ opens around JavaScript it calls: handles made inside are freed at its end.
+class Scope {
+public:
+    Scope();
+    ~Scope();
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+private:
+    size_t around_;
+};
 
 // Makes a JavaScript Tensor of `tensor`, in the innermost scope; null where the tensor is undefined.
 napi_value wrapTensor(napi_env env, at::Tensor tensor);
@@ -222,6 +235,7 @@ void addFunction(napi_env env, napi_value exports, const char* name, Callback ca
 void exportTensors(napi_env env, napi_value exports);
 void exportOperators(napi_env env, napi_value exports);
 void exportAutograd(napi_env env, napi_value exports);
+void exportCheckpoint(napi_env env, napi_value exports);
 void exportRuntime(napi_env env, napi_value exports);
 void exportAllocator(napi_env env, napi_value exports);
 

@@ -117,6 +117,7 @@ NAPI_MODULE_INIT() {
         exportTensors(env, exports);
         exportOperators(env, exports);
         exportAutograd(env, exports);
+        exportCheckpoint(env, exports);
         exportProfile(env, exports);
     } catch (...) {
         throwCurrent(env, "loading the engine");

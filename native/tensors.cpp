@@ -94,6 +94,18 @@ napi_value setClasses(napi_env env, size_t, napi_value* argv) {
     return nullptr;
 }
 
+// Frees what the innermost scope owns.
+void endInnermostScope() {
+    State& s = state();
+    // Move the list out first: freeing a tensor can run destructors that touch no scope, but keep the state simple all the same.
+    std::vector<TensorBox*> list = std::move(s.scopes.back());
+    s.scopes.pop_back();
+    for (TensorBox* box : list) {
+        box->scope = -1;
+        release(box);
+    }
+}
+
 napi_value scopeBegin(napi_env env, size_t, napi_value*) {
     state().scopes.emplace_back();
     return makeNumber(env, static_cast<double>(state().scopes.size()));
@@ -125,13 +137,7 @@ napi_value scopeEnd(napi_env env, size_t, napi_value* argv) {
         leaveScope(box);
         enterScope(box, current - 1);
     }
-    // Move the list out first: freeing a tensor can run destructors that touch no scope, but keep the state simple all the same.
-    std::vector<TensorBox*> list = std::move(s.scopes.back());
-    s.scopes.pop_back();
-    for (TensorBox* box : list) {
-        box->scope = -1;
-        release(box);
-    }
+    endInnermostScope();
     return nullptr;
 }
 
@@ -309,6 +315,12 @@ napi_value attachGenerator(napi_env env, size_t, napi_value* argv) {
 }
 
 }  // namespace
+
+Scope::Scope() : around_(state().scopes.size()) { state().scopes.emplace_back(); }
+
+Scope::~Scope() {
+    while (state().scopes.size() > around_) endInnermostScope();
+}
 
 napi_value wrapTensor(napi_env env, at::Tensor tensor) {
     napi_value out;

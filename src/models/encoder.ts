@@ -74,6 +74,11 @@ export interface Encoder extends Module {
   readonly depth: number;
   /** Channels of each level, and the pixels of the input behind one of its tokens, per side. */
   readonly levelShapes: readonly LevelShape[];
+  /**
+   * Keep only what goes from block to block for the backward pass, which computes each block again: less memory for one more forward pass of the
+   * blocks. What comes out is the same. A switch, not part of the architecture; it can be set at any time. Default false.
+   */
+  gradientCheckpointing: boolean;
   forward(images: Tensor, options?: EncodeOptions): Encoded;
   /** Copies weights in by timm's names. */
   loadWeights(weights: ReadonlyMap<string, Tensor>): void;

@@ -1,7 +1,7 @@
 // Swin Transformer (Liu et al., 2021): attention inside windows that shift from block to block, on a grid that gets coarser from stage to
 // stage. Parameter names and results are timm's.
 import { Conv2d, DropPath, init, LayerNorm, Linear, Mlp, Module, ShapeError } from "../nn/index.js";
-import { interpolate, keep, noGrad, pad, type Tensor, tidy, where } from "../torch/index.js";
+import { checkpoint, interpolate, keep, noGrad, pad, type Tensor, tidy, where } from "../torch/index.js";
 import type { Encoded, EncodeOptions, Encoder, LevelShape } from "./encoder.js";
 import { spreadCells } from "./patches.js";
 import type { Grid } from "./position.js";
@@ -135,6 +135,15 @@ class SwinBlock extends Module {
   }
 }
 
+/** As block.call, of which only x is kept for the backward pass. */
+function throughAgain(block: SwinBlock, x: Tensor, wanted: boolean): ReturnType<SwinBlock["forward"]> {
+  const [output, attention = null] = checkpoint([x], (given) => {
+    const result = block.call(given, wanted);
+    return result.attention ? [result.output, result.attention] : [result.output];
+  });
+  return { output: output!, attention };
+}
+
 class SwinStage extends Module {
   downsample: PatchMerging | null;
   blocks: SwinBlock[];
@@ -145,14 +154,15 @@ class SwinStage extends Module {
     this.blocks = blocks;
   }
 
-  /** [B, H, W, C] -> the stage's output; attention of the last block on request */
-  forward(x: Tensor, attention = false): { output: Tensor; attention: Tensor | null } {
+  /** [B, H, W, C] -> the stage's output; attention of the last block on request; `again`: blocks are computed again in the backward pass */
+  forward(x: Tensor, attention = false, again = false): { output: Tensor; attention: Tensor | null } {
     let result: { output: Tensor; attention: Tensor | null } = {
       output: this.downsample ? this.downsample.call(x) : x,
       attention: null,
     };
     for (const [i, block] of this.blocks.entries()) {
-      result = block.call(result.output, attention && i + 1 === this.blocks.length);
+      const wanted = attention && i + 1 === this.blocks.length;
+      result = again ? throughAgain(block, result.output, wanted) : block.call(result.output, wanted);
     }
     return result;
   }
@@ -168,6 +178,7 @@ export class SwinTransformer extends Module implements Encoder {
   readonly stride: number;
   readonly channels: number;
   readonly prefix = 0;
+  gradientCheckpointing = false;
   readonly depth: number;
   readonly levelShapes: readonly LevelShape[];
 
@@ -247,7 +258,7 @@ export class SwinTransformer extends Module implements Encoder {
     let weights: Tensor | null = null;
     const outputs = new Map<number, Tensor>();
     for (const [i, stage] of this.layers.entries()) {
-      const result = stage.call(x, attention && i + 1 === this.depth);
+      const result = stage.call(x, attention && i + 1 === this.depth, this.gradientCheckpointing);
       x = result.output;
       weights = result.attention;
       if (wanted.includes(i)) outputs.set(i, x.flatten(1, 2));

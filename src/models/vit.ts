@@ -2,6 +2,7 @@
 import { buffer, Conv2d, LayerNorm, Module, parameter, Residual, ShapeError } from "../nn/index.js";
 import { autocastDType, cat, empty, linear, type Tensor, tidy, usesFused, where, zeros } from "../torch/index.js";
 import { Block, withClassToken } from "./block.js";
+import { checkpointed, type ThroughBlock } from "./checkpointed.js";
 import type { Encoded, EncodeOptions, Encoder, LevelShape, TokenMask } from "./encoder.js";
 import { attendInWindows, globalBlocksOf } from "./global-blocks.js";
 import { type Grid, type PositionResize, resizePositions, type SinCosOptions, sinCosPositions } from "./position.js";
@@ -96,6 +97,7 @@ export class VisionTransformer extends Module implements Encoder {
   readonly stride: number;
   readonly channels: number;
   readonly prefix: number;
+  gradientCheckpointing = false;
   /** Rows and columns of patches that the positions are made for. */
   readonly positionGrid: Grid;
   /** Patches of a window's side, and which blocks have none; null where all see everything. */
@@ -236,7 +238,7 @@ export class VisionTransformer extends Module implements Encoder {
 
   /** @param images [B, channels, H, W] */
   forward(images: Tensor, options: EncodeOptions = {}): Encoded {
-    const { levels = [], attention = false, classOnly = false } = options;
+    const { levels = [], classOnly = false } = options;
     const wanted = levels.map((level) => {
       const index = level < 0 ? level + this.depth : level;
       if (!Number.isInteger(index) || index < 0 || index >= this.depth) {
@@ -249,29 +251,18 @@ export class VisionTransformer extends Module implements Encoder {
     const queries = classOnly && this.clsToken && !wanted.includes(last) ? 1 : undefined;
     const grid = this.gridOf(images);
     const windows = this.#cut(grid, options);
-    const sharedTable = this.relPosBias?.relativePositionBiasTable;
-    const shared = this.#bias(sharedTable, grid, options.attentionMask, options);
+    const shared = this.#bias(this.relPosBias?.relativePositionBiasTable, grid, options.attentionMask, options);
     let stream = new Residual(this.embed(images, options));
     let weights: Tensor | null = null;
     const outputs = new Map<number, Residual>();
-    for (const [i, block] of this.blocks.entries()) {
-      const own = i === last ? queries : undefined;
+    for (let i = 0; i < this.depth; i++) {
       const before = stream;
+      const run = this.#through(i, grid, windows, options, i === last ? queries : undefined);
       // The block sums the stream before with its first norm: as a level may be wanted of it, the sum goes out of the scope with the result.
-      const through = tidy((): { next: Residual; before: Residual; row?: Tensor } => {
-        if (windows && !windows.global.has(i)) {
-          const { window } = windows.cut;
-          const among = this.#bias(sharedTable, window, undefined, options);
-          const mask = this.#bias(block.attn.relativePositionBiasTable, window, among, options);
-          const attend = (y: Tensor) => attendInWindows(block.attn, y, grid, windows.cut, { prefix: this.prefix, mask });
-          return { next: block.flow(before, { attend }), before };
-        }
-        const all = this.#bias(block.attn.relativePositionBiasTable, grid, shared, options);
-        const mask = all && own !== undefined && all.size(-2) > own ? all.narrow(-2, 0, own) : all;
-        if (i !== last || !attention) return { next: block.flow(before, { mask, queries: own }), before };
-        const { output, weights: rows } = block.withAttention(before, { queries, mask });
-        return { next: output, before, row: this.clsToken ? rows.select(2, 0) : rows.mean(2) };
-      });
+      const through = this.gradientCheckpointing
+        ? checkpointed(run, before, shared, { sum: wanted.includes(i - 1) })
+        : tidy(() => run(before, shared));
+      if (wanted.includes(i - 1)) outputs.set(i - 1, through.before);
       stream = through.next;
       weights = through.row ?? null;
       if (wanted.includes(i)) outputs.set(i, stream);
@@ -286,6 +277,32 @@ export class VisionTransformer extends Module implements Encoder {
       levels: wanted.map((index) => outputs.get(index)!.value()),
       attention: weights,
       grid,
+    };
+  }
+
+  /** What the i-th block does, for its first `queries` tokens; attention of the last one on request. */
+  #through(
+    i: number,
+    grid: Grid,
+    windows: { cut: Cut; global: ReadonlySet<number> } | null,
+    options: EncodeOptions,
+    queries: number | undefined,
+  ): (before: Residual, shared: Tensor | undefined) => ThroughBlock {
+    const block = this.blocks[i]!;
+    return (before, shared) => {
+      const { relativePositionBiasTable: table } = block.attn;
+      if (windows && !windows.global.has(i)) {
+        const { window } = windows.cut;
+        const among = this.#bias(this.relPosBias?.relativePositionBiasTable, window, undefined, options);
+        const mask = this.#bias(table, window, among, options);
+        const attend = (y: Tensor) => attendInWindows(block.attn, y, grid, windows.cut, { prefix: this.prefix, mask });
+        return { next: block.flow(before, { attend }), before };
+      }
+      const all = this.#bias(table, grid, shared, options);
+      const mask = all && queries !== undefined && all.size(-2) > queries ? all.narrow(-2, 0, queries) : all;
+      if (i + 1 !== this.depth || !options.attention) return { next: block.flow(before, { mask, queries }), before };
+      const { output, weights } = block.withAttention(before, { queries, mask });
+      return { next: output, before, row: this.clsToken ? weights.select(2, 0) : weights.mean(2) };
     };
   }
 

@@ -9,6 +9,15 @@ export function scaledBranch(branch: Branch, scale: LayerScale | null, dropPath:
   return { ...branch, gamma: scale?.gamma, keep: dropPath.factors(branch.x) };
 }
 
+/** The tensors that a stream is made of, by what they are in it. */
+export interface ResidualParts {
+  x: Tensor;
+  branch?: Tensor;
+  bias?: Tensor;
+  gamma?: Tensor;
+  keep?: Tensor;
+}
+
 /** A residual stream whose newest branch is not added yet: whoever wants the norm of the sum gets both in one pass. */
 export class Residual {
   /** @param x [B, N, C] @param branch what is to be added to it */
@@ -16,6 +25,18 @@ export class Residual {
     private x: Tensor,
     private branch: Branch | null = null,
   ) {}
+
+  /** A stream of the tensors that another one's `parts` gave, or of others in their places. */
+  static of({ x, branch, ...rest }: ResidualParts): Residual {
+    return new Residual(x, branch ? { x: branch, ...rest } : null);
+  }
+
+  /** What it is made of, for `of`. */
+  parts(): ResidualParts {
+    if (!this.branch) return { x: this.x };
+    const { x: branch, bias, gamma, keep } = this.branch;
+    return { x: this.x, branch, ...(bias && { bias }), ...(gamma && { gamma }), ...(keep && { keep }) };
+  }
 
   /** The sum [B, N, C]. */
   value(): Tensor {

@@ -1,6 +1,7 @@
 // The door of the engine: tensors, operators, scopes, autograd and what surrounds them.
 export * from "./autocast.js";
 export * from "./autograd.js";
+export * from "./checkpoint.js";
 export * from "./create.js";
 export { arrayFor, type Device, type DType, dtypeOf, elementSize, isFloatingPoint, type TypedArray } from "./dtype.js";
 export * from "./errors.js";

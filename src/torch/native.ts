@@ -104,6 +104,11 @@ interface Native {
     createGraph: boolean,
     allowUnused: boolean,
   ): (Tensor | null)[];
+  checkpoint(
+    inputs: readonly Tensor[],
+    outputs: readonly Tensor[],
+    recompute: (inputs: Tensor[], gradients: (Tensor | null)[]) => (Tensor | null)[],
+  ): Tensor[];
   gradOf(tensor: Tensor): Tensor | null;
   setGrad(tensor: Tensor, value: Tensor | null): void;
   requiresGrad(tensor: Tensor): boolean;

@@ -143,6 +143,11 @@ export const trainSchema = z
     seed: z.int().min(0).default(0),
     /** `bfloat16` runs the forward pass under autocast; weights stay float32. */
     precision: z.enum(["float32", "bfloat16"]).default("float32"),
+    /**
+     * Keep only what goes from block to block of the encoder for the backward pass, and compute each block again there: larger models and batches
+     * fit, at the price of one more forward pass of the blocks.
+     */
+    gradientCheckpointing: z.boolean().default(false),
     /** Threads that decode and augment. Default: half the cores, 1 to 4. */
     workers: z.int().min(0).optional(),
     /** Batches made ahead. */
@@ -231,6 +236,9 @@ export const aliases: Readonly<Record<string, string>> = {
   batch: "batchSize",
   accumulation: "accumulate",
   gradientAccumulation: "accumulate",
+  gradCheckpointing: "gradientCheckpointing",
+  activationCheckpointing: "gradientCheckpointing",
+  checkpointing: "gradientCheckpointing",
   dtype: "precision",
   numWorkers: "workers",
   steps: "maxSteps",

@@ -44,7 +44,9 @@ export function freshEncoder(recipe: Recipe): Encoder {
 
 /** The encoder of a recipe with freshly initialised weights. */
 export function createEncoder(recipe: Recipe, changes: { dropPath?: number } = {}): Encoder {
-  return createBackbone({ ...backboneConfigOf(recipe), ...changes });
+  const encoder = createBackbone({ ...backboneConfigOf(recipe), ...changes });
+  encoder.gradientCheckpointing = recipe.train.gradientCheckpointing;
+  return encoder;
 }
 
 /** The architecture of a recipe's encoder. */
