@@ -44,8 +44,8 @@ const methods = {
 
 export const methodNames = Object.keys(methods);
 
-/** The resolved recipe of a benchmark. @param dtype `fp32` or `bf16` */
-export function setupFor({ method, model, batch, dtype }) {
+/** The resolved recipe of a benchmark. @param dtype `fp32` or `bf16` @param train more of the recipe's `train` */
+export function setupFor({ method, model, batch, dtype, train = {} }) {
   oneOf("method", method, methodNames);
   oneOf("model", model, Object.keys(models));
   oneOf("dtype", dtype, ["fp32", "bf16"]);
@@ -57,7 +57,7 @@ export function setupFor({ method, model, batch, dtype }) {
     data,
     model: { ...size, ...wanted },
     method: { name: method, ...options },
-    train: { epochs: 100, batchSize: batch, precision: dtype === "bf16" ? "bfloat16" : "float32" },
+    train: { epochs: 100, batchSize: batch, precision: dtype === "bf16" ? "bfloat16" : "float32", ...train },
   });
 }
 

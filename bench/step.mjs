@@ -27,7 +27,9 @@ const help = `Usage: tessera bench step [options]
 
   --method NAME    ${methodNames.join(", ")} (default dino)
   --model NAME     ${Object.keys(models).join(", ")} (default vit-s16)
-  --batch N        images of a step (default 16)
+  --batch N        images of a forward pass (default 16)
+  --accumulate N   forward passes of a step (default 1)
+  --checkpointing  compute the encoder's blocks again in the backward pass (train.gradientCheckpointing)
   --dtype D        fp32 or bf16 (default bf16)
   --steps N        steps that are measured (default 5)
   --warmup N       steps before them (default 2)
@@ -44,6 +46,8 @@ const values = readFlags(help, {
   method: { type: "string", default: "dino" },
   model: { type: "string", default: "vit-s16" },
   batch: { type: "string", default: "16" },
+  accumulate: { type: "string", default: "1" },
+  checkpointing: { type: "boolean", default: false },
   dtype: { type: "string", default: "bf16" },
   steps: { type: "string", default: "5" },
   warmup: { type: "string", default: "2" },
@@ -88,8 +92,10 @@ function markRegions({ method, optimizer }) {
 
 function setUp() {
   if (values.data !== undefined && !values.serve) refuse("--data is measured on demand: add --serve, or see tessera bench train");
-  const batch = wholeNumber("batch", values.batch);
-  const recipe = setupFor({ method: values.method, model: values.model, batch, dtype: values.dtype });
+  const [batch, accumulate] = ["batch", "accumulate"].map((each) => wholeNumber(each, values[each]));
+  if (values.data !== undefined && accumulate > 1) refuse("--data takes one batch a step: leave out --accumulate");
+  const train = { accumulate, ...(values.checkpointing && { gradientCheckpointing: true }) };
+  const recipe = setupFor({ method: values.method, model: values.model, batch, dtype: values.dtype, train });
   if (values.settings) {
     process.stdout.write(`${JSON.stringify(recipe)}\n`);
     process.exit(0);
@@ -100,12 +106,12 @@ function setUp() {
   markRegions(stepper);
   const raw = randomBatch(stepper.method.views, batch);
   let { step } = midRun;
-  const run = (given = raw) => stepper.step([given], { ...midRun, step: step++ });
+  const run = (given = raw) => stepper.step(Array(accumulate).fill(given), { ...midRun, step: step++ });
   for (let i = 0; i < wholeNumber("warmup", values.warmup, 0); i++) run();
-  return { batch, recipe, stepper, run, rssBefore };
+  return { batch, accumulate, recipe, stepper, run, rssBefore };
 }
 
-const { batch, stepper, run, rssBefore } = setUp();
+const { batch, accumulate, stepper, run, rssBefore } = setUp();
 
 function measure(steps) {
   const times = Array.from({ length: steps }, () => timed(run));
@@ -168,12 +174,14 @@ const result = {
   method: values.method,
   model: values.model,
   batch,
+  accumulate,
+  checkpointing: values.checkpointing,
   dtype: values.dtype,
   ...machine(),
   parameters,
   flops,
   seconds: { wall, cpu },
-  imagesPerSecond: batch / wall.median,
+  imagesPerSecond: (batch * accumulate) / wall.median,
   flopsPerSecond: flops / wall.least,
   matrixRate: rate,
   // By the clock, and by processor time: the second is what a loaded machine does not change much.
@@ -204,7 +212,7 @@ function report(r) {
   const percent = (share) => `${(100 * share).toFixed(1)} %`;
   const times = ({ least, median, most }) => `${short(median)} s (${short(least)} to ${short(most)})`;
   const lines = [
-    `${r.method}, ${r.model}, batch ${r.batch}, ${r.dtype}: ${r.parameters.toLocaleString("en")} parameters, ${scaled(r.flops)}FLOP a step`,
+    `${r.method}, ${r.model}, batch ${r.batch}${r.accumulate > 1 ? ` x ${r.accumulate}` : ""}, ${r.dtype}${r.checkpointing ? ", checkpointing" : ""}: ${r.parameters.toLocaleString("en")} parameters, ${scaled(r.flops)}FLOP a step`,
     `libtorch ${r.torch}, ${r.threads} threads, ${r.cpu}, load ${r.load}`,
     "",
     `step             ${times(r.seconds.wall)}, median of ${steps}; processor time ${times(r.seconds.cpu)}`,

@@ -144,10 +144,10 @@ export const trainSchema = z
     /** `bfloat16` runs the forward pass under autocast; weights stay float32. */
     precision: z.enum(["float32", "bfloat16"]).default("float32"),
     /**
-     * Keep only what goes from block to block of the encoder for the backward pass, and compute each block again there: larger models and batches
-     * fit, at the price of one more forward pass of the blocks.
+     * Do not keep what the encoder's blocks compute on their way; the backward pass computes each block again: larger models and batches fit, at the
+     * price of one more forward pass of the blocks. Default false.
      */
-    gradientCheckpointing: z.boolean().default(false),
+    gradientCheckpointing: z.boolean().optional(),
     /** Threads that decode and augment. Default: half the cores, 1 to 4. */
     workers: z.int().min(0).optional(),
     /** Batches made ahead. */

@@ -45,7 +45,7 @@ export function freshEncoder(recipe: Recipe): Encoder {
 /** The encoder of a recipe with freshly initialised weights. */
 export function createEncoder(recipe: Recipe, changes: { dropPath?: number } = {}): Encoder {
   const encoder = createBackbone({ ...backboneConfigOf(recipe), ...changes });
-  encoder.gradientCheckpointing = recipe.train.gradientCheckpointing;
+  encoder.gradientCheckpointing = recipe.train.gradientCheckpointing ?? false;
   return encoder;
 }
 
