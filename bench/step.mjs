@@ -29,7 +29,7 @@ const help = `Usage: tessera bench step [options]
   --model NAME     ${Object.keys(models).join(", ")} (default vit-s16)
   --batch N        images of a forward pass (default 16)
   --accumulate N   forward passes of a step (default 1)
-  --checkpointing  compute the encoder's blocks again in the backward pass (train.gradientCheckpointing)
+  --checkpointing  compute blocks again in the backward pass (train.gradientCheckpointing)
   --dtype D        fp32 or bf16 (default bf16)
   --steps N        steps that are measured (default 5)
   --warmup N       steps before them (default 2)

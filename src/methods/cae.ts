@@ -65,6 +65,7 @@ class CaeDecoder extends Module {
   blocks: Block[];
   norm: LayerNorm;
   head: Linear;
+  gradientCheckpointing = false;
 
   constructor(width: number, outFeatures: number, options: CaeOptions) {
     super();
@@ -79,7 +80,7 @@ class CaeDecoder extends Module {
 
   /** Latents of the masked patches [B, m, C] and their positions -> [B, m, out]; `others` skip the blocks and come first. */
   forward(latents: Tensor, positions: Tensor, others: Tensor | null = null): Tensor {
-    const x = this.blocks.length > 0 ? throughBlocks(this.blocks, latents.add(positions)) : latents;
+    const x = this.blocks.length > 0 ? throughBlocks(this.blocks, latents.add(positions), this) : latents;
     return this.head.call(this.norm.call(others ? cat([others, x], 1) : x));
   }
 }

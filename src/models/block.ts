@@ -12,6 +12,7 @@ import {
   scaledBranch,
 } from "../nn/index.js";
 import { type Branch, cat, type Tensor, tidy } from "../torch/index.js";
+import { checkpointed } from "./checkpointed.js";
 
 export interface BlockConfig extends AttentionConfig {
   width: number;
@@ -84,9 +85,20 @@ export class Block extends Module {
   }
 }
 
-/** What comes out of blocks one after another, [B, N, C]. */
-export function throughBlocks(blocks: readonly Block[], x: Tensor): Tensor {
-  return tidy(() => blocks.reduce((stream, block) => tidy(() => block.flow(stream)), new Residual(x)).value());
+/** What comes out of blocks one after another, [B, N, C]. With `gradientCheckpointing` backward computes each again. */
+export function throughBlocks(
+  blocks: readonly Block[],
+  x: Tensor,
+  { gradientCheckpointing = false }: { gradientCheckpointing?: boolean } = {},
+): Tensor {
+  return tidy(() =>
+    blocks.reduce((stream, block) => throughBlock(block, stream, gradientCheckpointing), new Residual(x)).value(),
+  );
+}
+
+function throughBlock(block: Block, stream: Residual, again: boolean): Residual {
+  if (!again) return tidy(() => block.flow(stream));
+  return checkpointed((before) => ({ next: block.flow(before), before }), stream, {}).next;
 }
 
 /** A class token [1, 1, C] in front of patch tokens [B, N, C]. */

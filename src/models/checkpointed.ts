@@ -1,6 +1,13 @@
-// Gradient checkpointing of a block that a residual stream goes through.
-import { Residual, type ResidualParts } from "../nn/index.js";
+// Gradient checkpointing of blocks that a residual stream goes through.
+import { type Module, Residual, type ResidualParts } from "../nn/index.js";
 import { checkpoint, type Tensor } from "../torch/index.js";
+
+/** Switches it on or off in a module and all below that can do it: encoders, and the decoders that are made of blocks. */
+export function setGradientCheckpointing(module: Module, on = true): void {
+  for (const [, each] of module.namedModules()) {
+    if ("gradientCheckpointing" in each) each.gradientCheckpointing = on;
+  }
+}
 
 /** What comes of a block: the stream after it, the one before, in which the sum is made by now, and where they are wanted attention weights. */
 export interface ThroughBlock {
@@ -9,51 +16,42 @@ export interface ThroughBlock {
   row?: Tensor;
 }
 
-/** What goes in and out, by name, as a list. */
-type Named = readonly (readonly [string, Tensor])[];
+/** Tensors by name, beside a stream's own. */
+type Others = Readonly<Record<string, Tensor | undefined>>;
+type Run<O extends Others> = (stream: Residual, others: O) => ThroughBlock;
 
-const named = (tensors: object): Named => Object.entries(tensors);
-const places = (names: readonly string[], tensors: readonly Tensor[]) =>
-  Object.fromEntries(names.map((name, i) => [name, tensors[i]!])) as unknown as ResidualParts &
-    Record<string, Tensor | undefined>;
+const present = (tensors: object) => Object.entries(tensors).filter(([, tensor]) => tensor !== undefined) as [string, Tensor][];
+const byName = (names: readonly string[], tensors: readonly Tensor[]) =>
+  Object.fromEntries(names.map((name, i) => [name, tensors[i]!])) as unknown as ResidualParts & Others;
 
 /**
- * run(stream, mask), of which only the stream and the mask are kept for the backward pass.
+ * run(stream, others), of which only the stream and the others are kept for the backward pass.
  *
- * @param run one block; whatever else it uses must live until the backward pass
- * @param sum whether the sum in `before` is wanted: keeping it costs memory. Without it `before` is the stream as it was given.
+ * @param run one block; what else it uses must live until the backward pass, as parameters do
+ * @param others tensors that it takes; not by a name of ResidualParts
+ * @param options.sum whether the sum in `before` is wanted: keeping it costs memory. Default false: `before` is the stream as it was given.
  */
-export function checkpointed(
-  run: (stream: Residual, mask: Tensor | undefined) => ThroughBlock,
+export function checkpointed<O extends Others>(
+  run: Run<O>,
   stream: Residual,
-  mask: Tensor | undefined,
-  { sum }: { sum: boolean },
+  others: O,
+  { sum = false }: { sum?: boolean } = {},
 ): ThroughBlock {
-  const given = named({ ...stream.parts(), ...(mask && { mask }) });
-  const made = throughCheckpoint(
-    given.map(([, tensor]) => tensor),
-    given.map(([name]) => name),
-    run,
-    sum,
-  );
-  const { sum: before, row, ...next } = made;
+  const given = present({ ...others, ...stream.parts() });
+  const [names, inputs] = [given.map(([name]) => name), given.map(([, tensor]) => tensor)];
+  const { sum: before, row, ...next } = throughCheckpoint(run, inputs, names, sum);
   return { next: Residual.of(next), before: before ? new Residual(before) : stream, ...(row && { row }) };
 }
 
 /** In a function of its own: what the graph holds on to must not reach the tensors that come out, or the two would keep each other alive. */
-function throughCheckpoint(
-  inputs: readonly Tensor[],
-  names: readonly string[],
-  run: Parameters<typeof checkpointed>[0],
-  sum: boolean,
-) {
+function throughCheckpoint<O extends Others>(run: Run<O>, inputs: readonly Tensor[], names: readonly string[], sum: boolean) {
   let outNames: string[] = [];
   const outputs = checkpoint(inputs, (...tensors) => {
-    const { mask, ...parts } = places(names, tensors);
-    const { next, before, row } = run(Residual.of(parts), mask);
-    const out = named({ ...next.parts(), ...(sum && { sum: before.value() }), ...(row && { row }) });
+    const { x, branch, bias, gamma, keep, ...others } = byName(names, tensors);
+    const { next, before, row } = run(Residual.of({ x, branch, bias, gamma, keep }), others as unknown as O);
+    const out = present({ ...next.parts(), ...(sum && { sum: before.value() }), row });
     outNames = out.map(([name]) => name);
     return out.map(([, tensor]) => tensor);
   });
-  return places(outNames, outputs);
+  return byName(outNames, outputs);
 }

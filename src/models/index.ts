@@ -3,6 +3,7 @@ export * from "./backbone.js";
 export * from "./block.js";
 export * from "./checkpoint.js";
 export { type EncoderTensors, encoderTensors, WeightsError } from "./checkpoint-names.js";
+export { setGradientCheckpointing } from "./checkpointed.js";
 export * from "./detection/index.js";
 export * from "./dino-head.js";
 export * from "./dvae.js";

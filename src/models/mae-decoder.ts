@@ -30,6 +30,7 @@ export class MaeDecoder extends Module {
   decoderNorm: LayerNorm;
   decoderPred: Linear;
   readonly prefix: number;
+  gradientCheckpointing = false;
 
   constructor(config: MaeDecoderConfig) {
     super();
@@ -67,7 +68,7 @@ export class MaeDecoder extends Module {
     const ordered = gatherTokens(cat([embedded.slice(1, prefix), hidden], 1), places);
     let x = prefix > 0 ? cat([embedded.narrow(1, 0, prefix), ordered], 1) : ordered;
     x = x.add(this.decoderPosEmbed);
-    x = throughBlocks(this.decoderBlocks, x);
+    x = throughBlocks(this.decoderBlocks, x, this);
     // Only masked patches have a loss: the rest of the sequence ends here.
     return this.decoderPred.call(this.decoderNorm.call(gatherTokens(x.slice(1, prefix), masked)));
   }

@@ -1,7 +1,7 @@
 // CAE's latent contextual regressor (Chen et al., 2022, section 3.2 and its code): predicts what the encoder would say of the masked patches
 // from what it says of the visible ones.
 import { CrossAttention, DropPath, LayerNorm, LayerScale, Mlp, Module, Residual, scaledBranch } from "../nn/index.js";
-import { cat, type Tensor } from "../torch/index.js";
+import { cat, checkpoint, type Tensor } from "../torch/index.js";
 
 export interface RegressorConfig {
   width: number;
@@ -59,6 +59,7 @@ class RegressorBlock extends Module {
 export class LatentRegressor extends Module {
   blocks: RegressorBlock[];
   norm: LayerNorm | null;
+  gradientCheckpointing = false;
 
   constructor(config: RegressorConfig) {
     super();
@@ -77,7 +78,12 @@ export class LatentRegressor extends Module {
     // Visible tokens are the same in all blocks.
     const visibleAt = visible.add(positions.visible);
     let x = queries;
-    for (const block of this.blocks) x = block.call(x, positions.masked, visible, visibleAt);
+    for (const block of this.blocks) {
+      const inputs = [x, positions.masked, visible, visibleAt] as const;
+      x = this.gradientCheckpointing
+        ? checkpoint(inputs, (...given) => block.call(...(given as [...typeof inputs])))
+        : block.call(...inputs);
+    }
     return this.norm ? this.norm.call(x) : x;
   }
 }

@@ -2,6 +2,7 @@
 // et al., 2017), here with the norms first. Each layer may look at a learned mixture of all encoder layers ("trainable skip connections").
 import { Attention, CrossAttention, init, LayerNorm, Linear, Mlp, Module, parameter, Residual } from "../nn/index.js";
 import { empty, noGrad, stack, type Tensor, tidy, zeros } from "../torch/index.js";
+import { checkpointed } from "./checkpointed.js";
 
 export interface SegmentDecoderConfig {
   /** Of tokens and memory. */
@@ -65,6 +66,7 @@ export class SegmentDecoder extends Module {
   skipNorms: LayerNorm[];
   norm: LayerNorm;
   head: Linear;
+  gradientCheckpointing = false;
 
   constructor(config: SegmentDecoderConfig) {
     super();
@@ -92,7 +94,14 @@ export class SegmentDecoder extends Module {
   forward(positions: Tensor, memory: Tensor | readonly Tensor[], masks: DecoderMasks): Tensor {
     const memories = this.memories(memory);
     let stream = new Residual(this.queryToken ? positions.add(this.queryToken) : positions);
-    for (const [l, layer] of this.layers.entries()) stream = layer.flow(stream, memories[l]!, masks);
+    for (const [l, layer] of this.layers.entries()) {
+      stream = this.gradientCheckpointing
+        ? checkpointed((before, { memory, ...own }) => ({ next: layer.flow(before, memory, own), before }), stream, {
+            memory: memories[l]!,
+            ...masks,
+          }).next
+        : layer.flow(stream, memories[l]!, masks);
+    }
     return this.head.call(stream.normed(this.norm));
   }
 

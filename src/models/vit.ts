@@ -260,8 +260,8 @@ export class VisionTransformer extends Module implements Encoder {
       const run = this.#through(i, grid, windows, options, i === last ? queries : undefined);
       // The block sums the stream before with its first norm: as a level may be wanted of it, the sum goes out of the scope with the result.
       const through = this.gradientCheckpointing
-        ? checkpointed(run, before, shared, { sum: wanted.includes(i - 1) })
-        : tidy(() => run(before, shared));
+        ? checkpointed(run, before, { shared }, { sum: wanted.includes(i - 1) })
+        : tidy(() => run(before, { shared }));
       if (wanted.includes(i - 1)) outputs.set(i - 1, through.before);
       stream = through.next;
       weights = through.row ?? null;
@@ -287,9 +287,9 @@ export class VisionTransformer extends Module implements Encoder {
     windows: { cut: Cut; global: ReadonlySet<number> } | null,
     options: EncodeOptions,
     queries: number | undefined,
-  ): (before: Residual, shared: Tensor | undefined) => ThroughBlock {
+  ): (before: Residual, others: { shared: Tensor | undefined }) => ThroughBlock {
     const block = this.blocks[i]!;
-    return (before, shared) => {
+    return (before, { shared }) => {
       const { relativePositionBiasTable: table } = block.attn;
       if (windows && !windows.global.has(i)) {
         const { window } = windows.cut;

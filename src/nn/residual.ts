@@ -12,10 +12,10 @@ export function scaledBranch(branch: Branch, scale: LayerScale | null, dropPath:
 /** The tensors that a stream is made of, by what they are in it. */
 export interface ResidualParts {
   x: Tensor;
-  branch?: Tensor;
-  bias?: Tensor;
-  gamma?: Tensor;
-  keep?: Tensor;
+  branch?: Tensor | undefined;
+  bias?: Tensor | undefined;
+  gamma?: Tensor | undefined;
+  keep?: Tensor | undefined;
 }
 
 /** A residual stream whose newest branch is not added yet: whoever wants the norm of the sum gets both in one pass. */
@@ -33,9 +33,8 @@ export class Residual {
 
   /** What it is made of, for `of`. */
   parts(): ResidualParts {
-    if (!this.branch) return { x: this.x };
-    const { x: branch, bias, gamma, keep } = this.branch;
-    return { x: this.x, branch, ...(bias && { bias }), ...(gamma && { gamma }), ...(keep && { keep }) };
+    const { x: branch, bias, gamma, keep } = this.branch ?? {};
+    return { x: this.x, branch, bias: bias ?? undefined, gamma: gamma ?? undefined, keep: keep ?? undefined };
   }
 
   /** The sum [B, N, C]. */

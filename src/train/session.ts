@@ -2,7 +2,7 @@
 import { cached, createLoader, type Dataset, type Loader, type Position as LoaderPosition, openDataset } from "../data/index.js";
 import { RunError } from "../fit/index.js";
 import { type Method, methodNamed } from "../methods/index.js";
-import { type BackboneConfig, createBackbone, type Encoder } from "../models/index.js";
+import { type BackboneConfig, createBackbone, type Encoder, setGradientCheckpointing } from "../models/index.js";
 import { AdamW, decayGroups, LARS, type Optimizer, type Schedule, SGD, schedule } from "../optim/index.js";
 import { manualSeed } from "../torch/index.js";
 import { peakLearningRate, type Recipe } from "./recipe.js";
@@ -23,12 +23,14 @@ export interface Session {
 export function createMethod(recipe: Recipe): Method {
   manualSeed(recipe.train.seed);
   const { name, ...options } = recipe.method;
-  return methodNamed(name).create(options, {
+  const method = methodNamed(name).create(options, {
     encoder: ({ dropPath = true } = {}) => createEncoder(recipe, dropPath ? {} : { dropPath: 0 }),
     data: recipe.data,
     seed: recipe.train.seed,
     batchSize: recipe.train.batchSize,
   });
+  if (recipe.train.gradientCheckpointing) setGradientCheckpointing(method.trainable);
+  return method;
 }
 
 /**
@@ -44,9 +46,7 @@ export function freshEncoder(recipe: Recipe): Encoder {
 
 /** The encoder of a recipe with freshly initialised weights. */
 export function createEncoder(recipe: Recipe, changes: { dropPath?: number } = {}): Encoder {
-  const encoder = createBackbone({ ...backboneConfigOf(recipe), ...changes });
-  encoder.gradientCheckpointing = recipe.train.gradientCheckpointing ?? false;
-  return encoder;
+  return createBackbone({ ...backboneConfigOf(recipe), ...changes });
 }
 
 /** The architecture of a recipe's encoder. */
