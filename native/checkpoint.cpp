@@ -67,13 +67,16 @@ struct CheckpointNode : Node {
     variable_list apply(variable_list&& gradients) override {
         // On the CPU libtorch runs backward on the thread that asks for it; kernels of other devices have threads of their own.
         if (std::this_thread::get_id() != thread)
-            fail(ErrorKind::Operator, "gradient checkpointing works on the CPU only, and not nested more than 60 deep: this backward runs on a thread that has no JavaScript");
+            fail(ErrorKind::Operator, "gradient checkpointing works on the CPU only, and not nested more than 60 deep: this backward runs on a thread "
+                                      "that has no JavaScript");
         if (!recompute)
-            fail(ErrorKind::Operator, "trying to backward through a checkpoint a second time, after what it needs has been freed: give the first backward retainGraph");
+            fail(ErrorKind::Operator, "trying to backward through a checkpoint a second time, after what it needs has been freed: give the first "
+                                      "backward retainGraph");
         if (c10::GradMode::is_enabled())
             fail(ErrorKind::Operator, "a checkpoint has no second derivatives: leave out createGraph, or checkpointing");
         if (!torch::autograd::Engine::get_default_engine().is_checkpoint_valid())
-            fail(ErrorKind::Operator, "a checkpoint accumulates the gradients of all that it used: grad(), and backward() with inputs, cannot go through it; use backward() alone");
+            fail(ErrorKind::Operator, "a checkpoint accumulates the gradients of all that it used: grad(), and backward() with inputs, cannot go "
+                                      "through it; use backward() alone");
         HandleScope handles(env);
         Scope scope;
         variable_list saved;
