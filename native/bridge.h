@@ -238,5 +238,6 @@ void exportAutograd(napi_env env, napi_value exports);
 void exportCheckpoint(napi_env env, napi_value exports);
 void exportRuntime(napi_env env, napi_value exports);
 void exportAllocator(napi_env env, napi_value exports);
+void exportMatmul(napi_env env, napi_value exports);
 
 }  // namespace tessera

@@ -126,6 +126,21 @@ struct SoftmaxBackward {
     uint32_t* scoreGradPairs;    // [ceil(rows / 2)][padded]
 };
 
+// What the product of float32 matrices works in: strips of rows of the left one, panels of columns of the right one.
+constexpr int64_t kStrip = 8, kPanel = 48;
+
+// c (+)= a b for up to kStrip rows and kPanel columns. b is a panel [depth][kPanel]. a has rows that are `strideA` apart, or is packed: [depth][kStrip].
+struct Strip {
+    int64_t depth, rows, columns;
+    const float* a;
+    int64_t strideA;
+    bool packed;
+    const float* b;
+    float* c;
+    int64_t strideC;
+    bool add;
+};
+
 enum Types { kFloat = 0, kHalf = 1 };
 
 /** All loops for one instruction set. Rows [begin, end) of each; indices are Types. */
@@ -139,6 +154,9 @@ struct Table {
     void (*weightNormBackward[2])(const WeightNormBackward&, int64_t begin, int64_t end);  // [outGrad]
     float (*pairedEntropy[2])(const PairedEntropy&, float* logSum);                        // logSum: of exp(scale logits)
     void (*pairedEntropyBackward[2])(const PairedEntropy&, float logSum, float grad, void* logitsGrad);
+    void (*strip)(const Strip&);  // null where the set has no 32 registers of 16 floats
+    // [columns][depth], `stride` apart -> a panel [depth][kPanel], zeros after `columns`.
+    void (*transposePanel)(const float* in, int64_t stride, int64_t depth, int64_t columns, float* panel);
     void (*copyHead)(const CopyHead&);
     // [rows][depth], `stride` apart -> [depth / 2][padded] of two neighbours each, zeros after `rows`, and [depth][padded]; null for what is
     // not wanted. Both get rows for a depth that is rounded up to 32.

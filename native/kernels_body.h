@@ -523,6 +523,69 @@ inline void rowDots(Rows a, Rows b, int64_t rows, int64_t depth, float* dots) {
     }
 }
 
+// ---- products of float32 matrices ----------------------------------------------------------------------------------------
+
+#ifdef TESSERA_AVX512
+template <int Rows, bool Packed>
+void stripOf(const Strip& a) {
+    constexpr int kVectors = kPanel / kLanes;
+    __m512 sums[Rows][kVectors];
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 3
+        for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_setzero_ps();
+    const float *left = a.a, *right = a.b;
+    const int64_t depth = a.depth, strideA = a.strideA;
+    for (int64_t k = 0; k < depth; ++k, right += kPanel, left += Packed ? kStrip : 1) {
+        __m512 b[kVectors];
+#pragma GCC unroll 3
+        for (int v = 0; v < kVectors; ++v) b[v] = _mm512_loadu_ps(right + v * kLanes);
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows; ++r) {
+            const __m512 x = _mm512_set1_ps(left[Packed ? r : r * strideA]);
+#pragma GCC unroll 3
+            for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_fmadd_ps(b[v], x, sums[r][v]);
+        }
+    }
+#pragma GCC unroll 3
+    for (int v = 0; v < kVectors; ++v) {
+        const int64_t count = a.columns - v * kLanes;
+        const __mmask16 mask = static_cast<__mmask16>(count >= kLanes ? 0xffff : count > 0 ? (1 << count) - 1 : 0);
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows; ++r) {
+            float* c = a.c + r * a.strideC + v * kLanes;
+            // Added last: sums of sums are nearer to the truth than one long sum.
+            if (a.add) sums[r][v] += _mm512_maskz_loadu_ps(mask, c);
+            _mm512_mask_storeu_ps(c, mask, sums[r][v]);
+        }
+    }
+}
+
+template <bool Packed>
+void stripBy(const Strip& a) {
+    constexpr void (*each[kStrip])(const Strip&) = {stripOf<1, Packed>, stripOf<2, Packed>, stripOf<3, Packed>, stripOf<4, Packed>,
+                                                    stripOf<5, Packed>, stripOf<6, Packed>, stripOf<7, Packed>, stripOf<8, Packed>};
+    each[a.rows - 1](a);
+}
+
+inline void strip(const Strip& a) { a.packed ? stripBy<true>(a) : stripBy<false>(a); }
+#endif
+
+inline void transposePanel(const float* in, int64_t stride, int64_t depth, int64_t count, float* panel) {
+    for (int64_t c = 0; c < kPanel; c += kLanes) {
+        for (int64_t k = 0; k < depth; k += kLanes) {
+            U block[16];
+            const int64_t rest = depth - k;
+            for (int64_t i = 0; i < 16; ++i) {
+                const float* from = in + (c + i) * stride + k;
+                block[i] = c + i >= count ? U{} : rest >= kLanes ? raw<U>(from) : raw<U>(from, rest);
+            }
+            transpose(block);
+            for (int64_t i = 0; i < (rest < kLanes ? rest : kLanes); ++i) __builtin_memcpy(panel + (k + i) * kPanel + c, &block[i], sizeof(U));
+        }
+    }
+}
+
 constexpr Table made(bool dotsOfHalves) {
     return {dotsOfHalves,
             {{addNorm<float, float>, addNorm<float, Bf16>}, {addNorm<Bf16, float>, addNorm<Bf16, Bf16>}},
@@ -533,6 +596,12 @@ constexpr Table made(bool dotsOfHalves) {
             {weightNormBackward<float>, weightNormBackward<Bf16>},
             {pairedEntropy<float>, pairedEntropy<Bf16>},
             {pairedEntropyBackward<float>, pairedEntropyBackward<Bf16>},
+#ifdef TESSERA_AVX512
+            strip,
+#else
+            nullptr,
+#endif
+            transposePanel,
             copyHead,
             transposePairs,
             pairRows,

@@ -114,6 +114,7 @@ NAPI_MODULE_INIT() {
         registerLinear();
         exportRuntime(env, exports);
         exportAllocator(env, exports);
+        exportMatmul(env, exports);
         exportTensors(env, exports);
         exportOperators(env, exports);
         exportAutograd(env, exports);

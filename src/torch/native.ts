@@ -127,6 +127,9 @@ interface Native {
   setThreads(count: number): void;
   setDeterministic(on: boolean): void;
   loadLibrary(path: string): void;
+  /** Whether products of float32 matrices are those of native/matmul.cpp where they can be. */
+  useOwnProducts(on: boolean): void;
+  hasOwnProducts(): boolean;
   configureAllocator(caching: boolean, cacheLimit: number, memoryLimit: number): void;
   emptyCache(): void;
   resetPeak(): void;

@@ -1,0 +1,123 @@
+// Products of float32 matrices against those in float64: where native/matmul.cpp stands in for libtorch, its own; elsewhere libtorch's, which are as near.
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import {
+  backward,
+  getNumThreads,
+  hasOwnProducts,
+  linear,
+  manualSeed,
+  ones,
+  randn,
+  setNumThreads,
+  type Tensor,
+  tidy,
+  withFused,
+} from "./index.js";
+
+/** How far a product in float32 is from the one in float64, over how large that is. */
+function distance(actual: Tensor, a: Tensor, b: Tensor, bias?: Tensor): number {
+  const exact = a.to("float64").matmul(b.to("float64"));
+  const expected = bias ? exact.add(bias.to("float64")) : exact;
+  return actual.to("float64").sub(expected).norm().item() / expected.norm().item();
+}
+
+/** [rows, columns] as a matrix with contiguous rows, with contiguous columns, or cut out of a larger one of either. */
+const layouts: Record<string, (rows: number, columns: number) => Tensor> = {
+  rows: (rows, columns) => randn([rows, columns]),
+  columns: (rows, columns) => randn([columns, rows]).t(),
+  "part of rows": (rows, columns) =>
+    randn([rows + 3, columns + 5])
+      .narrow(0, 1, rows)
+      .narrow(1, 2, columns),
+  "part of columns": (rows, columns) =>
+    randn([columns + 3, rows + 5])
+      .t()
+      .narrow(0, 2, rows)
+      .narrow(1, 1, columns),
+  "one row again and again": (rows, columns) => randn([1, columns]).expand([rows, columns]),
+  "every other number": (rows, columns) => randn([rows, columns, 2]).select(2, 0),
+};
+const names = fc.constantFrom(...Object.keys(layouts));
+/** More than one block of rows, of columns and of depth, and less than a strip of each. */
+const sides = fc.integer({ min: 17, max: 230 });
+const depths = fc.oneof(fc.integer({ min: 100, max: 500 }), fc.integer({ min: 1500, max: 1700 }));
+const tolerance = 1e-6;
+
+describe("products of matrices", () => {
+  test("of any layout and size", () => {
+    fc.assert(
+      fc.property(sides, depths, sides, names, names, (m, k, n, left, right) =>
+        tidy(() => {
+          manualSeed(m * k * n);
+          const [a, b] = [layouts[left]!(m, k), layouts[right]!(k, n)];
+          expect(distance(a.matmul(b), a, b)).toBeLessThan(tolerance);
+          const bias = randn([n]);
+          expect(distance(linear(a, b.t(), bias), a, b, bias)).toBeLessThan(tolerance);
+        }),
+      ),
+      { numRuns: 40 },
+    );
+  });
+
+  test("of batches", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 5 }), sides, depths, sides, fc.boolean(), (count, m, k, n, flipped) =>
+        tidy(() => {
+          manualSeed(m * k * n);
+          const a = randn([count, m, k]);
+          const b = flipped ? randn([count, n, k]).transpose(-2, -1) : randn([count, k, n]);
+          expect(distance(a.matmul(b), a, b)).toBeLessThan(tolerance);
+        }),
+      ),
+      { numRuns: 15 },
+    );
+  });
+
+  test("of few rows with many columns, and of many rows with few columns", () => {
+    for (const [m, k, n] of [
+      [16, 300, 3000],
+      [3000, 300, 16],
+      [16, 20_000, 20],
+      [97, 1537, 49],
+    ] as const) {
+      const [a, b] = [randn([m, k]), randn([k, n])];
+      expect(distance(a.matmul(b), a, b)).toBeLessThan(tolerance);
+    }
+  });
+
+  test("gradients", () => {
+    const [x, weight, bias] = [randn([4, 50, 300]), randn([200, 300]), randn([200])].map((each) => each.requiresGrad_());
+    const given = randn([4, 50, 200]);
+    backward([linear(x!, weight!, bias!)], { gradients: [given] });
+    const rows = given.flatten(0, 1);
+    expect(distance(x!.grad!.flatten(0, 1), rows, weight!.detach())).toBeLessThan(tolerance);
+    expect(distance(weight!.grad!, rows.t(), x!.detach().flatten(0, 1))).toBeLessThan(tolerance);
+    expect(bias!.grad!.sub(rows.sum(0)).abs().amax().item()).toBeLessThan(1e-4);
+  });
+
+  test("what is not a number stays one, and infinite what is", () => {
+    const a = ones([64, 512]);
+    a.select(0, 3).select(0, 400).fill_(Number.NaN);
+    a.select(0, 5).select(0, 7).fill_(Number.POSITIVE_INFINITY);
+    const out = a.matmul(ones([512, 200]));
+    expect([3, 4, 5].map((row) => out.select(0, row).select(0, 199).item())).toEqual([Number.NaN, 512, Number.POSITIVE_INFINITY]);
+  });
+
+  test("are the same for each number of threads, and close to libtorch's own", () => {
+    const [a, b] = [randn([500, 700]), randn([700, 300])];
+    const own = a.matmul(b);
+    const threads = getNumThreads();
+    try {
+      for (const count of [1, 3]) {
+        setNumThreads(count);
+        // MKL promises nothing of the kind.
+        if (hasOwnProducts()) expect(own.equal(a.matmul(b))).toBe(true);
+      }
+    } finally {
+      setNumThreads(threads);
+    }
+    const other = withFused(false, () => a.matmul(b));
+    expect(own.sub(other).norm().item()).toBeLessThan(tolerance * own.norm().item());
+  });
+});
