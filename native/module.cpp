@@ -108,6 +108,10 @@ NAPI_MODULE_INIT() {
     try {
         claim(env);
         check(napi_set_instance_data(env, env, leave, nullptr));
+#if TESSERA_TORCH_AT_LEAST(2, 4)
+        // Where the processor does not suit it, it says so on standard error at the first convolution; where it does, other convolutions are as good.
+        at::globalContext().setUserEnabledNNPACK(false);
+#endif
         registerFused();
         registerPrototypes();
         registerAttention();
