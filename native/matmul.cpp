@@ -144,7 +144,13 @@ bool isNeeded() {
 
 // libtorch warns of a kernel that replaces another.
 struct Silent : c10::WarningHandler {
+#if TESSERA_TORCH_AT_LEAST(2, 0)
+    using Guard = c10::WarningUtils::WarningHandlerGuard;
     void process(const c10::Warning&) override {}
+#else
+    using Guard = c10::Warning::WarningHandlerGuard;
+    void process(const c10::SourceLocation&, const std::string&, const bool) override {}
+#endif
 };
 
 napi_value useOwnProducts(napi_env env, size_t, napi_value* argv) {
@@ -163,7 +169,7 @@ void exportMatmul(napi_env env, napi_value exports) {
         torch::Library* made = nullptr;
         if (!isNeeded()) return made;
         Silent silent;
-        c10::WarningUtils::WarningHandlerGuard guard(&silent);
+        Silent::Guard guard(&silent);
         made = new torch::Library(torch::Library::IMPL, "aten", c10::DispatchKey::CPU, __FILE__, __LINE__);  // never destroyed
         made->impl("mm", mm);
         made->impl("addmm", addmm);
