@@ -42,7 +42,8 @@ const names = fc.constantFrom(...Object.keys(layouts));
 /** More than one block of rows, of columns and of depth, and less than a strip of each. */
 const sides = fc.integer({ min: 17, max: 230 });
 const depths = fc.oneof(fc.integer({ min: 100, max: 500 }), fc.integer({ min: 1500, max: 1700 }));
-const tolerance = 1e-6;
+/** Rounding of 20,000 numbers added up one after another, as plain BLAS does; sums of sums are ten times nearer. */
+const tolerance = 4e-6;
 
 describe("products of matrices", () => {
   test("of any layout and size", () => {
