@@ -14,7 +14,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 void expectVector(const char* op, const char* name, const Tensor& t, int64_t size) {
-    TORCH_CHECK(!t.defined() || (t.device().is_cpu() && t.layout() == at::kStrided && t.scalar_type() == at::kFloat && t.dim() == 1 && t.size(0) == size), op,
+    TORCH_CHECK(!t.defined() || (isFloat(t) && t.dim() == 1 && t.size(0) == size), op,
                 " expects ", name, " as a float32 vector of ", size, " on the CPU, got ", t.defined() ? t.sizes() : at::IntArrayRef(), " of ",
                 t.scalar_type());
 }
@@ -84,7 +84,7 @@ struct AddNormFunction : torch::autograd::Function<AddNormFunction> {
 };
 
 void checkNorm(const char* op, const Tensor& x, const Tensor& weight, const Tensor& shift) {
-    TORCH_CHECK(x.device().is_cpu() && x.layout() == at::kStrided && x.scalar_type() == at::kFloat && x.dim() > 0, op,
+    TORCH_CHECK(isFloat(x) && x.dim() > 0, op,
                 " expects x as a float32 tensor on the CPU with a last dimension, got ", x.sizes(), " of ", x.scalar_type(), " on ", x.device());
     expectVector(op, "weight", weight, x.size(-1));
     expectVector(op, "shift", shift, x.size(-1));

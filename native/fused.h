@@ -25,6 +25,8 @@ inline bool isValue(const at::Tensor& t) {
     return t.device().is_cpu() && t.layout() == at::kStrided && (t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16);
 }
 
+inline bool isFloat(const at::Tensor& t) { return isValue(t) && t.scalar_type() == at::kFloat; }
+
 inline void expectValues(const char* op, const char* name, const at::Tensor& t) {
     TORCH_CHECK(isValue(t), op, " expects ", name, " as a float32 or bfloat16 tensor on the CPU, got ", t.scalar_type(), " on ", t.device());
 }

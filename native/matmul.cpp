@@ -91,8 +91,6 @@ void multiply(int64_t m, int64_t n, int64_t depth, const Matrix& a, const Matrix
     }
 }
 
-bool isFloat(const Tensor& t) { return isValue(t) && t.scalar_type() == at::kFloat; }
-
 // Whether a product is made here, and of what.
 bool suits(const Tensor& a, const Tensor& b, int64_t dims, Matrix& left, Matrix& right) {
     if (!wanted.load(std::memory_order_relaxed) || !isFloat(a) || !isFloat(b)) return false;

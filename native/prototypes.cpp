@@ -43,9 +43,9 @@ struct WeightNormFunction : torch::autograd::Function<WeightNormFunction> {
 
 Tensor weightNorm(const Tensor& v, const Tensor& g, bool half) {
     const char* op = "tessera::weight_norm";
-    TORCH_CHECK(isValue(v) && v.scalar_type() == at::kFloat && v.dim() == 2, op, " expects v as a float32 matrix on the CPU, got ", v.sizes(), " of ",
+    TORCH_CHECK(isFloat(v) && v.dim() == 2, op, " expects v as a float32 matrix on the CPU, got ", v.sizes(), " of ",
                 v.scalar_type(), " on ", v.device());
-    TORCH_CHECK(isValue(g) && g.scalar_type() == at::kFloat && g.dim() == 2 && g.size(0) == v.size(0) && g.size(1) == 1, op,
+    TORCH_CHECK(isFloat(g) && g.dim() == 2 && g.size(0) == v.size(0) && g.size(1) == 1, op,
                 " expects g as a float32 column of ", v.size(0), " on the CPU, got ", g.sizes(), " of ", g.scalar_type());
     return WeightNormFunction::apply(v, g, half);
 }
@@ -111,7 +111,7 @@ Tensor pairedCrossEntropy(const Tensor& logits, const Tensor& targets, at::Array
     const char* op = "tessera::paired_cross_entropy";
     expectValues(op, "logits", logits);
     TORCH_CHECK(logits.dim() == 3 && logits.size(2) > 0, op, " expects logits [views, samples, classes], got ", logits.sizes());
-    TORCH_CHECK(isValue(targets) && targets.scalar_type() == at::kFloat && targets.dim() == 3 && targets.size(1) == logits.size(1) && targets.size(2) == logits.size(2), op,
+    TORCH_CHECK(isFloat(targets) && targets.dim() == 3 && targets.size(1) == logits.size(1) && targets.size(2) == logits.size(2), op,
                 " expects targets as float32 [teachers, ", logits.size(1), ", ", logits.size(2), "] on the CPU, got ", targets.sizes(), " of ", targets.scalar_type());
     TORCH_CHECK(!targets.requires_grad(), op, " takes targets as they are: they have no gradient");
     TORCH_CHECK(static_cast<int64_t>(pairs.size()) == logits.size(0) * targets.size(0), op, " expects a weight for each of ", logits.size(0), " views and ",

@@ -7,10 +7,9 @@ import {
   cat,
   crossEntropy,
   Generator,
-  getRngState,
   grad,
+  keepingRngState,
   noGrad,
-  setRngState,
   stack,
   type Tensor,
   tidy,
@@ -40,10 +39,7 @@ class AttentiveHead extends Module {
     const generator = new Generator(seed);
     this.pool = new AttentivePool(width, heads, generator);
     this.bn = new BatchNorm1d(width, { affine: false, eps: 1e-5 });
-    const state = getRngState();
-    this.head = new Linear(width, classes);
-    setRngState(state);
-    state.dispose();
+    this.head = keepingRngState(() => new Linear(width, classes));
     init.normal_(this.head.weight, { std: 0.01, generator });
     init.constant_(this.head.bias!, 0);
   }

@@ -8,7 +8,7 @@
 // W_v to the sum over tokens. A token then costs 2 C x heads multiplications instead of 2 C x C, and the result is the same. LN_k and LN_v share
 // what they do before their scales and shifts; LN_k's shift changes no softmax.
 import { CrossAttention, init, LayerNorm, Linear, Module, parameter } from "../nn/index.js";
-import { type Generator, getRngState, layerNorm, linear, setRngState, type Tensor, tidy, zeros } from "../torch/index.js";
+import { type Generator, keepingRngState, layerNorm, linear, type Tensor, tidy, zeros } from "../torch/index.js";
 
 /** As the encoder's own norms. */
 const EPS = 1e-6;
@@ -36,10 +36,8 @@ export class AttentivePool extends Module {
     this.norm1Q = new LayerNorm(width, { eps: EPS });
     this.norm1K = new LayerNorm(width, { eps: EPS });
     this.norm1V = new LayerNorm(width, { eps: EPS });
-    const state = getRngState(); // layers draw from the default generator before their weights are set here
-    this.crossAttn = new CrossAttention(width, { heads });
-    setRngState(state);
-    state.dispose();
+    // Layers draw from the default generator before their weights are set here.
+    this.crossAttn = keepingRngState(() => new CrossAttention(width, { heads }));
     this.apply((module) => {
       if (!(module instanceof Linear)) return;
       init.truncNormal_(module.weight, { std: 0.02, generator });

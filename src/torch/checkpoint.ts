@@ -3,7 +3,7 @@
 import { autocast, autocastDType } from "./autocast.js";
 import { backward, enableGrad } from "./autograd.js";
 import { ArgumentError } from "./errors.js";
-import { getRngState, setRngState } from "./generator.js";
+import { getRngState, keepingRngState, setRngState } from "./generator.js";
 import { native } from "./native.js";
 import { tidy } from "./scope.js";
 import { isTensor, type Tensor } from "./tensor.js";
@@ -53,9 +53,12 @@ export function checkpoint<R extends Tensor | readonly Tensor[]>(inputs: readonl
 function recomputation(fn: Piece, places: readonly number[], dtype: "bfloat16" | "float16" | null) {
   return ([state, ...inputs]: Tensor[], gradients: readonly (Tensor | null)[]): (Tensor | null)[] => {
     const leaves = inputs.map((each) => (each.requiresGrad ? each.detach().requiresGrad_() : each));
-    const outputs = withRngState(state!, () =>
-      enableGrad(() => autocast({ enabled: dtype !== null, ...(dtype && { dtype }) }, () => listOf(tidy(() => fn(...leaves))))),
-    );
+    const outputs = keepingRngState(() => {
+      setRngState(state!);
+      return enableGrad(() =>
+        autocast({ enabled: dtype !== null, ...(dtype && { dtype }) }, () => listOf(tidy(() => fn(...leaves)))),
+      );
+    });
     // An output that the loss does not depend on has no gradient.
     const used = places.flatMap((place, i) => (gradients[i] ? [{ output: outputs[place], gradient: gradients[i] }] : []));
     if (used.some(({ output }) => !output)) {
@@ -67,16 +70,6 @@ function recomputation(fn: Piece, places: readonly number[], dtype: "bfloat16" |
     );
     return [null, ...leaves.map((leaf, i) => (inputs[i]!.requiresGrad ? leaf.grad : null))];
   };
-}
-
-function withRngState<R>(state: Tensor, fn: () => R): R {
-  const before = getRngState();
-  setRngState(state);
-  try {
-    return fn();
-  } finally {
-    setRngState(before);
-  }
 }
 
 function listOf(given: unknown): Tensor[] {

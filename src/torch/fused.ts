@@ -104,21 +104,13 @@ export function weightNorm(v: Tensor, g: Tensor): Tensor {
  * @param distributions P, [T, B, K]; without a gradient
  * @param pairs w: for each view a weight for each distribution
  */
-export function pairedCrossEntropy(
-  logits: Tensor,
-  distributions: Tensor,
-  pairs: readonly (readonly number[])[],
-  temperature: number,
-): Tensor {
-  if (usesFused() && isValue(logits) && isFloat(distributions) && !distributions.requiresGrad) {
-    return aten.pairedCrossEntropy(logits, distributions, pairs.flat(), temperature);
-  }
+export function pairedCrossEntropy(logits: Tensor, distributions: Tensor, pairs: number[][], temperature: number): Tensor {
+  const given = distributions.detach();
+  if (usesFused() && isValue(logits) && isFloat(given)) return aten.pairedCrossEntropy(logits, given, pairs.flat(), temperature);
   return autocast({ device: logits.device, enabled: false }, () => {
     const s = (logits.dtype === "float64" ? logits : logits.float()).div(temperature);
-    const weights = tensor(pairs.map((each) => [...each]))
-      .to(s.device)
-      .to(s.dtype);
-    const products = s.permute([1, 0, 2]).matmul(distributions.detach().to(s.dtype).permute([1, 2, 0]));
+    const weights = tensor(pairs, { dtype: s.dtype, device: s.device });
+    const products = s.permute([1, 0, 2]).matmul(given.to(s.dtype).permute([1, 2, 0]));
     return s
       .logsumexp(-1)
       .mul(weights.sum(1, { keepdim: true }))

@@ -39,3 +39,14 @@ export function getRngState(): Tensor {
 export function setRngState(state: Tensor): void {
   native.generatorSetState(null, state);
 }
+
+/** Runs the synchronous `fn`; whatever it draws from the default CPU generator, the generator is afterwards as it was. */
+export function keepingRngState<R>(fn: () => R): R {
+  const before = getRngState();
+  try {
+    return fn();
+  } finally {
+    setRngState(before);
+    before.dispose();
+  }
+}

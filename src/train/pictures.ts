@@ -2,7 +2,7 @@
 import { createLoader, toTensors } from "../data/index.js";
 import { lineChart, type Picture, type Series, writePictures } from "../draw/index.js";
 import type { MetricsLog } from "../fit/index.js";
-import { getRngState, manualSeed, setRngState, tidy } from "../torch/index.js";
+import { keepingRngState, manualSeed, tidy } from "../torch/index.js";
 import type { RunFolder } from "./run-folder.js";
 import type { Session } from "./session.js";
 
@@ -33,21 +33,20 @@ async function methodPictures({ recipe, dataset, method }: Pick<Session, "recipe
     workers: 0,
     prefetch: 1,
   });
-  const rng = getRngState();
   const modes = [method.trainable, method.encoder, method.product?.module].flatMap((module) =>
     Array.from(module?.namedModules() ?? [], ([, each]) => [each, each.training] as const),
   );
   try {
     for await (const raw of loader.epoch(0)) {
-      manualSeed(recipe.train.seed);
       for (const [module] of modes) module.training = false;
-      return tidy(() => method.picture!(toTensors(raw, method.views)));
+      return keepingRngState(() => {
+        manualSeed(recipe.train.seed);
+        return tidy(() => method.picture!(toTensors(raw, method.views)));
+      });
     }
     return [];
   } finally {
     for (const [module, training] of modes) module.training = training;
-    setRngState(rng);
-    rng.dispose();
     await loader.close();
   }
 }

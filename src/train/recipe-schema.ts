@@ -144,8 +144,8 @@ export const trainSchema = z
     /** `bfloat16` runs the forward pass under autocast; weights stay float32. */
     precision: z.enum(["float32", "bfloat16"]).default("float32"),
     /**
-     * Do not keep what the blocks of encoder and decoders compute on their way; the backward pass computes each block again: larger models and batches fit, at the
-     * price of one more forward pass of the blocks. Default false.
+     * Do not keep what the blocks of encoder and decoders compute on their way; the backward pass computes each block again: larger models and
+     * batches fit, at the price of one more forward pass of the blocks. Default false.
      */
     gradientCheckpointing: z.boolean().optional(),
     /** Threads that decode and augment. Default: half the cores, 1 to 4. */
