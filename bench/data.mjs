@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import {
   Augmenter,
+  cachedInFile,
   createLoader,
   dinoViews,
   mocoViews,
@@ -23,6 +24,7 @@ const help = `Usage: tessera bench data [options]
   --workers LIST   numbers of worker threads, commas between (default 0,1,2)
   --images N       images that are measured for each (default 256)
   --batch N        images of a batch (default 32)
+  --cache FOLDER   keep decoded images in a file there (train.cacheFolder), and measure reading them
   --json           one JSON object instead of text
   --serve          measure on demand, with the first of --workers: each line of standard input is a number of repeats of --images
 `;
@@ -35,6 +37,7 @@ const values = readFlags(help, {
   workers: text("0,1,2"),
   images: text("256"),
   batch: text("32"),
+  cache: { type: "string" },
   json: flag,
   serve: flag,
 });
@@ -44,7 +47,9 @@ const plan = views[oneOf("views", values.views, Object.keys(views))]();
 const workers = values.workers.split(",").map((each) => wholeNumber("workers", each, 0));
 const [images, batchSize] = ["images", "batch"].map((each) => wholeNumber(each, values[each]));
 const spec = values.data ?? `folder:${await jpegFolder(256)}`;
-const dataset = await openDataset(spec).catch((error) => refuse(error.message));
+const plain = await openDataset(spec).catch((error) => refuse(error.message));
+const dataset = values.cache === undefined ? plain : cachedInFile(plain, values.cache, 4e9);
+if (values.cache !== undefined) for (let i = 0; i < dataset.length; i++) await dataset.read(i);
 if (dataset.length < batchSize)
   refuse(`${dataset.name} has ${dataset.length} images; --batch is ${batchSize}, expected no more than that`);
 
@@ -107,7 +112,9 @@ async function stages() {
     plan.views.map((view, v) => [view.name, { shape: [view.crops.length, 1, plan.channels, ...view.size], data: outs[v] }]),
   );
   const batch = await cost(() => tidy(() => void toTensors({ views: raws, index: Int32Array.of(0), release: () => {} }, plan)));
-  return { read, decode: decode - read, crop, photometric: all - crop, batch };
+  // What is kept is read as pixels, and nothing is decoded.
+  const stored = values.cache === undefined ? { read, decode: decode - read } : { read: decode, decode: 0 };
+  return { ...stored, crop, photometric: all - crop, batch };
 }
 
 const placing = new Set(["randomResizedCrop", "resize", "centerCrop", "horizontalFlip"]);

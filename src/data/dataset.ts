@@ -31,6 +31,15 @@ export interface Dataset {
    * Any other error ends the run. Must not depend on anything but the index.
    */
   read(index: number): Pixels | Promise<Pixels>;
+  /**
+   * What the pixels depend on besides the content of the files: equal for the same samples in the same order, decoded alike. Absent where
+   * there are no image files; with it comes `stamp`.
+   */
+  readonly fingerprint?: string;
+  /** An int32 that changes when a sample's file does. */
+  stamp?(index: number): number;
+  /** Called between epochs: makes what was gathered outlast the process. */
+  flush?(): void;
   /** A dataset of only these samples, in this order, for kinds that have more than images and labels; others are wrapped. */
   pick?(indices: ArrayLike<number>): Dataset;
 }

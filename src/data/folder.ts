@@ -1,6 +1,8 @@
 // Image folders: root/class/*.jpg with the class as the label, or any tree of images without labels.
+import { createHash } from "node:crypto";
+import { statSync } from "node:fs";
 import { readdir, realpath, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import type { Dataset, DatasetSpec, Split } from "./dataset.js";
 import { sharedInts } from "./dataset.js";
 import { type DecodeOptions, decodeFile, imageExtensions, loadSharp } from "./decode.js";
@@ -51,6 +53,18 @@ export class FolderDataset implements Dataset {
 
   path(index: number): string {
     return join(this.#payload.root, this.#files.at(index));
+  }
+
+  get fingerprint(): string {
+    const { root, decode } = this.#payload;
+    const hash = createHash("sha256").update(JSON.stringify([FolderDataset.kind, resolve(root), decode]));
+    for (let i = 0; i < this.length; i++) hash.update(`${this.#files.at(i)}\0`);
+    return hash.digest("hex");
+  }
+
+  stamp(index: number): number {
+    const stat = statSync(this.path(index), { throwIfNoEntry: false });
+    return stat ? Math.imul(stat.size, 0x9e3779b1) ^ Math.floor(stat.mtimeMs * 1000) : 0;
   }
 
   read(index: number): Promise<Pixels> {

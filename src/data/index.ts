@@ -3,6 +3,7 @@ export { ArrayDataset, type ArrayImages } from "./arrays.js";
 export { Augmenter } from "./augment.js";
 export type { BadReport } from "./bad.js";
 export { cached } from "./cache.js";
+export { cachedInFile } from "./cache-file.js";
 export * from "./coco/index.js";
 export type { Dataset, DatasetSpec, Split } from "./dataset.js";
 export { sharedBytes, sharedInts } from "./dataset.js";

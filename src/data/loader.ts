@@ -151,6 +151,7 @@ export class Loader {
       if (reader !== this.#reader) throw new DataError("This epoch of the loader was ended when another was started.");
       yield await this.#take({ epoch, batch });
     }
+    this.#options.dataset.flush?.();
   }
 
   /** Ends the workers. A loader that nobody reads keeps no process alive even without this. */
@@ -159,6 +160,7 @@ export class Loader {
     this.#closed = true;
     for (const { slot } of this.#pending) this.#slots[slot]!.cancel();
     await this.#crew?.close();
+    this.#options.dataset.flush?.();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,6 +1,6 @@
 // Datasets by name: `fashion-mnist`, `cifar10:DIR`, `folder:DIR?split=test&subset=1000`, `coco:ANNOTATIONS.json,DIR`, and kinds that users add.
 import { ArrayDataset, type ArrayImages } from "./arrays.js";
-import { CachedDataset } from "./cache.js";
+import { CachedDataset, type CachePlace, type CacheTable } from "./cache.js";
 import { openCifar } from "./cifar.js";
 import { CocoDataset } from "./coco/dataset.js";
 import { openCoco } from "./coco/read.js";
@@ -151,8 +151,8 @@ export async function restoreDataset(spec: DatasetSpec): Promise<Dataset> {
     return new SubsetDataset(await restoreDataset(whole), indices);
   }
   if (kind === CachedDataset.kind) {
-    const { whole, memory } = payload as { whole: DatasetSpec; memory: ConstructorParameters<typeof CachedDataset>[1] };
-    return new CachedDataset(await restoreDataset(whole), memory);
+    const { whole, table, place } = payload as { whole: DatasetSpec; table: CacheTable; place: CachePlace };
+    return new CachedDataset(await restoreDataset(whole), table, place);
   }
   throw new DataError(
     `A worker thread cannot open a dataset of kind "${kind}": its spec names no module that exports restoreDataset(payload). ` +

@@ -1,4 +1,5 @@
 // A part of a dataset, chosen by seed and balanced over the classes.
+import { createHash } from "node:crypto";
 import type { Dataset, DatasetSpec } from "./dataset.js";
 import { sharedInts } from "./dataset.js";
 import { DataError } from "./errors.js";
@@ -39,6 +40,16 @@ export class SubsetDataset implements Dataset {
 
   path(index: number): string {
     return this.#whole.path(this.#indices[index]!);
+  }
+
+  get fingerprint(): string | undefined {
+    const { fingerprint } = this.#whole;
+    if (fingerprint === undefined) return undefined;
+    return createHash("sha256").update(fingerprint).update(Int32Array.from(this.#indices)).digest("hex");
+  }
+
+  stamp(index: number): number {
+    return this.#whole.stamp?.(this.#indices[index]!) ?? 0;
   }
 
   read(index: number): Pixels | Promise<Pixels> {

@@ -238,11 +238,18 @@ describe.skipIf(!half)("on a CPU that multiplies bfloat16", () => {
     );
   });
 
-  test.runIf(halfLinear)("rows beyond one stretch are all in the weight's gradient", () => {
-    tidy(() => {
-      const inputs = { x: randn([2500, 40]), weight: randn([70, 40]) };
-      autocast({}, () => compare(({ x, weight }) => ({ out: linear(x!, weight!) }), inputs, 1e-2));
-    });
+  test.runIf(halfLinear)("the weight's gradient has all rows and outputs, whichever of them threads share", () => {
+    for (const [rows, from, to] of [
+      [2500, 40, 70],
+      [4100, 200, 420],
+      [700, 200, 420],
+      [33, 200, 700],
+    ] as const) {
+      tidy(() => {
+        const inputs = { x: randn([rows, from]), weight: randn([to, from]), bias: randn([to]) };
+        autocast({}, () => compare(({ x, weight, bias }) => ({ out: linear(x!, weight!, bias!) }), inputs, 1e-2));
+      });
+    }
   });
 
   /** What the operator stands for, in the dtype of its arguments. */

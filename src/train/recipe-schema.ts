@@ -154,12 +154,21 @@ export const trainSchema = z
     prefetch: count.default(2),
     /** Keep up to so many megabytes of decoded images in memory: for folders of small files, whose decoding costs more than their views. */
     cacheMegabytes: count.optional(),
+    /**
+     * Keep them in a file of this folder instead of in memory, for this run and later ones: more than fits into memory, and decoded once for
+     * all runs on the same images. It needs `cacheMegabytes`, which bounds the file.
+     */
+    cacheFolder: z.string().min(1).optional(),
     /** Ends the run after so many steps, if its epochs have more; its schedules, warm-up included, shrink with it. Default: epochs decide. */
     maxSteps: count.optional(),
     /** Steps between two lines of metrics.jsonl. */
     logEvery: count.default(10),
     /** Threads of libtorch. Default: the usable cores, or TESSERA_THREADS, or OMP_NUM_THREADS. */
     threads: count.optional(),
+  })
+  .refine(({ cacheFolder, cacheMegabytes }) => cacheFolder === undefined || cacheMegabytes !== undefined, {
+    path: ["cacheMegabytes"],
+    error: "the most that train.cacheFolder may hold, in megabytes",
   })
   .prefault({});
 

@@ -220,6 +220,9 @@ describe("what a method says of the other sections", () => {
       "method.side is 3 on 4,4,384,12,false",
     ]);
     expect(issuesOf(recipe({ model: 3 }))).toEqual(["model is 3; expected an object"]);
+    expect(issuesOf(recipe({ train: { cacheFolder: "cache" } }))).toEqual([
+      "train.cacheMegabytes is missing; expected the most that train.cacheFolder may hold, in megabytes",
+    ]);
   });
 });
 

@@ -155,6 +155,7 @@ export const resultNeutralKeys = [
   "train.workers",
   "train.prefetch",
   "train.cacheMegabytes",
+  "train.cacheFolder",
   "train.logEvery",
   "checkpoint.*",
   "knn.*",

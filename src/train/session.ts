@@ -1,5 +1,13 @@
 // From a recipe to the things that train: data, loader, method, optimiser, schedules.
-import { cached, createLoader, type Dataset, type Loader, type Position as LoaderPosition, openDataset } from "../data/index.js";
+import {
+  cached,
+  cachedInFile,
+  createLoader,
+  type Dataset,
+  type Loader,
+  type Position as LoaderPosition,
+  openDataset,
+} from "../data/index.js";
 import { RunError } from "../fit/index.js";
 import { type Method, methodNamed } from "../methods/index.js";
 import { type BackboneConfig, createBackbone, type Encoder, setGradientCheckpointing } from "../models/index.js";
@@ -137,11 +145,18 @@ export async function createSession(recipe: Recipe): Promise<Session> {
   };
 }
 
+/** A dataset with the cache of decoded images that the recipe asks for, if any. */
+function withCache(dataset: Dataset, { train: { cacheMegabytes, cacheFolder } }: Recipe): Dataset {
+  if (cacheMegabytes === undefined) return dataset;
+  const bytes = cacheMegabytes * 1e6;
+  return cacheFolder === undefined ? cached(dataset, bytes) : cachedInFile(dataset, cacheFolder, bytes);
+}
+
 /** The training loader, prefetching from a position on. */
 export function createTrainLoader({ recipe, dataset, method }: Session, startAt: LoaderPosition): Loader {
-  const { batchSize, seed, workers, prefetch, cacheMegabytes } = recipe.train;
+  const { batchSize, seed, workers, prefetch } = recipe.train;
   return createLoader({
-    dataset: cacheMegabytes === undefined ? dataset : cached(dataset, cacheMegabytes * 1e6),
+    dataset: withCache(dataset, recipe),
     plan: method.views,
     batchSize,
     seed,
