@@ -41,9 +41,10 @@ export class Side {
   /** One turn. */
   async measure(repeats) {
     this.#child.stdin.write(`${repeats}\n`);
-    const { wall, cpu } = await this.#answer();
+    const { wall, cpu, rate } = await this.#answer();
     this.times.wall.push(...wall);
     this.times.cpu.push(...cpu);
+    for (const [clock, each] of Object.entries(rate ?? {})) this.facts.rate[clock] = Math.max(this.facts.rate[clock], each);
   }
 
   /** The least, the median and the greatest of all turns. */

@@ -160,7 +160,10 @@ if (values.serve) {
   const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
   say({ parameters, flops: countFlops(), memory: memory(), rate: matrixRate(values.dtype), ...machine() });
   const more = values.data === undefined ? measure : await withData();
-  for await (const line of createInterface({ input: process.stdin })) say(await more(wholeNumber("steps", line.trim())));
+  // The rate goes up and down with a shared processor, so that it is taken as often as the steps are.
+  for await (const line of createInterface({ input: process.stdin })) {
+    say({ ...(await more(wholeNumber("steps", line.trim()))), rate: matrixRate(values.dtype) });
+  }
   process.exit(0);
 }
 
