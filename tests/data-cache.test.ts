@@ -2,7 +2,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import sharp, { type Sharp } from "sharp";
@@ -113,10 +113,8 @@ describe("a cache in a file", () => {
     const cache = newFolder();
     run(whole, cache, { bytes: 20_000 });
     const before = readFileSync(fileOf(cache, ".pixels"));
-    writeFileSync(
-      fileOf(cache, ".pixels").replace(/pixels$/, "lock"),
-      `${process.pid} ${execFileSync("hostname").toString().trim()}`,
-    );
+    const owner = { pid: process.pid, host: hostname() };
+    writeFileSync(fileOf(cache, ".pixels").replace(/pixels$/, "lock"), JSON.stringify(owner));
     expect(run(whole, cache)).toBe(expected);
     expect(readFileSync(fileOf(cache, ".pixels")).equals(before)).toBe(true);
   });

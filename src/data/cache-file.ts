@@ -4,21 +4,10 @@
 //
 // Beside the pixels lies an index, which is written anew after the pixels that it tells of are on the disk, at the end of each epoch:
 // what a killed run has added since is decoded again. A lock says which process adds; others read what the index had when they began.
-import {
-  closeSync,
-  existsSync,
-  fdatasyncSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
-import { hostname } from "node:os";
+import { closeSync, existsSync, fdatasyncSync, mkdirSync, openSync, readFileSync, rmSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 import { replaceFile, writeFully } from "../files.js";
-import { isAlive } from "../process.js";
+import { takeLock } from "../lock.js";
 import { CachedDataset, type CacheTable } from "./cache.js";
 import type { Dataset } from "./dataset.js";
 import { DataError, messageOf } from "./errors.js";
@@ -36,7 +25,7 @@ interface OpenCache {
   readonly flush?: () => void;
 }
 
-/** The caches of this process, by the path of their pixels: those who open one again share it. */
+/** The caches of this process, by the path of their files without its ending: those who open one again share it. */
 const open = new Map<string, OpenCache>();
 
 /**
@@ -46,10 +35,11 @@ const open = new Map<string, OpenCache>();
  * @throws DataError where the dataset is no collection of image files, or the folder cannot be written to
  */
 export function cachedInFile(dataset: Dataset, folder: string, bytes: number): Dataset {
-  if (dataset.fingerprint === undefined) {
+  const { fingerprint } = dataset;
+  if (fingerprint === undefined) {
     throw new DataError(`${dataset.name} has no image files whose pixels could be kept in ${folder}; do without a cache folder.`);
   }
-  const base = resolve(folder, dataset.fingerprint.slice(0, 24));
+  const base = resolve(folder, fingerprint.slice(0, 24));
   let cache = open.get(base);
   if (!cache) {
     try {
@@ -65,20 +55,23 @@ export function cachedInFile(dataset: Dataset, folder: string, bytes: number): D
 
 function openCache(dataset: Dataset, base: string, room: number): OpenCache {
   const [pixels, index] = [`${base}.pixels`, `${base}.index`];
-  const mine = lock(`${base}.lock`);
+  const lock = `${base}.lock`;
+  const mine = takeLock(lock) === null;
+  if (mine) process.once("exit", () => rmSync(lock, { force: true }));
   closeSync(openSync(pixels, "a"));
   const entries = new Int32Array(new SharedArrayBuffer(dataset.length * 12));
   const taken = new Int32Array(new SharedArrayBuffer(4));
   taken[0] = readIndex(index, unitsOf(pixels), dataset, entries);
   const table = { entries: entries.buffer, taken: taken.buffer, room: mine ? room : 0 };
   if (!mine) return { table, pixels };
-  let flushed = taken[0];
+  let flushed = snapshot(entries).kept;
   const flush = (): void => {
-    const until = Atomics.load(taken, 0);
-    if (until === flushed) return;
-    flushed = until;
+    const { copy, kept } = snapshot(entries);
+    if (kept === flushed) return;
+    flushed = kept;
     try {
-      writeIndex(index, pixels, until, entries);
+      // Units are counted after the copy, so that none of those in it is taken to be free.
+      writeIndex(index, pixels, Atomics.load(taken, 0), copy);
     } catch (error) {
       // What a cache cannot do is no reason to end a run.
       process.emitWarning(`The next run will decode these images again: ${index} cannot be written (${messageOf(error)}).`);
@@ -87,10 +80,21 @@ function openCache(dataset: Dataset, base: string, room: number): OpenCache {
   return { table, pixels, flush };
 }
 
+/** The entries whose pixels have been written by now, and how many those are, while other threads add more. */
+function snapshot(entries: Int32Array): { copy: Int32Array<ArrayBuffer>; kept: number } {
+  const copy = new Int32Array(entries.length);
+  let kept = 0;
+  for (let i = 0; i < entries.length; i += 3) {
+    const start = Atomics.load(entries, i);
+    if (start === 0) continue;
+    copy.set([start, entries[i + 1]!, entries[i + 2]!], i);
+    kept++;
+  }
+  return { copy, kept };
+}
+
 /** Tells of what has been written, once it is on the disk. */
-function writeIndex(index: string, pixels: string, taken: number, entries: Int32Array): void {
-  // An entry is in this copy only if its pixels have been written; they reach the disk before it does.
-  const copy = Int32Array.from(entries);
+function writeIndex(index: string, pixels: string, taken: number, entries: Int32Array<ArrayBuffer>): void {
   const handle = openSync(pixels, "r+");
   try {
     fdatasyncSync(handle);
@@ -99,7 +103,7 @@ function writeIndex(index: string, pixels: string, taken: number, entries: Int32
   }
   const header = Int32Array.of(MAGIC, VERSION, entries.length / 3, taken, unitsOf(pixels));
   replaceFile(index, (handle) => {
-    for (const part of [header, copy]) writeFully(handle, new Uint8Array(part.buffer));
+    for (const part of [header, entries]) writeFully(handle, new Uint8Array(part.buffer));
   });
 }
 
@@ -126,22 +130,4 @@ function readIndex(index: string, units: number, dataset: Dataset, entries: Int3
     if (entries[3 * i] !== 0 && entries[3 * i + 2] !== dataset.stamp?.(i)) entries[3 * i] = 0;
   }
   return taken;
-}
-
-/** Whether this process is now the one that adds. A lock that a dead process of this machine left is taken over. */
-function lock(path: string): boolean {
-  const me = `${process.pid} ${hostname()}`;
-  for (let attempt = 0; attempt < 2; attempt++) {
-    try {
-      writeFileSync(path, me, { flag: "wx" });
-      process.once("exit", () => rmSync(path, { force: true }));
-      return true;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    }
-    const [pid, host] = readFileSync(path, "utf8").split(" ");
-    if (host !== hostname() || isAlive(Number(pid))) return false;
-    rmSync(path, { force: true });
-  }
-  return false;
 }

@@ -17,7 +17,10 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
   return aten.linear(x, weight, bias);
 }
 
-/** Where autocast would round a float32 weight that is trained: native/linear.cpp has a faster gradient for it, on a CPU that multiplies bfloat16 (AMX, or AVX-512). */
+/**
+ * Where autocast would round a float32 weight that is trained: native/linear.cpp has a faster gradient for it, on a CPU that multiplies
+ * bfloat16 (AMX, or AVX-512).
+ */
 function trainsInHalf(x: Tensor, weight: Tensor, bias: Tensor | null): boolean {
   if (autocastDType() !== "bfloat16" || !usesFused() || !isGradEnabled() || !aten.halfLinear.available) return false;
   const fits = (each: Tensor) => each.device === "cpu" && each.dtype === "float32";
