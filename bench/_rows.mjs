@@ -3,11 +3,15 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { hasOwnProducts } from "../dist/torch/index.js";
 import { jpegFolder } from "./_jpegs.mjs";
 import { methodNames, setupFor } from "./_setups.mjs";
 
 const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const ours = (name, ...args) => [process.execPath, here(`${name}.mjs`), ...args, "--serve"];
+
+/** Where libtorch multiplies bfloat16 number by number, PyTorch's best is float32. */
+const slowInHalf = hasOwnProducts("bfloat16");
 
 /** A step. `batch` is another one than the row's where a machine is slow. */
 function stepRow(method, model, dtype, usual, goal) {
@@ -17,7 +21,8 @@ function stepRow(method, model, dtype, usual, goal) {
     unit: "images",
     sides({ python, threads, peers, form, batch = usual, warmup }) {
       const settings = join(mkdtempSync(join(tmpdir(), "tessera-bench-")), "recipe.json");
-      writeFileSync(settings, JSON.stringify(setupFor({ method, model, batch, dtype })));
+      const wide = dtype === "bf16" && slowInHalf;
+      writeFileSync(settings, JSON.stringify(setupFor({ method, model, batch, dtype: wide ? "fp32" : dtype })));
       const flags = [
         "--method",
         method,
@@ -36,7 +41,9 @@ function stepRow(method, model, dtype, usual, goal) {
         per: batch,
         title: `${name(method)} step, ${model}, batch ${batch}, ${dtype}`,
         ours: ours("step", ...flags),
-        peers: Object.fromEntries(peers.map((each) => [each, [...peer, "--warmup", String(warmup), ...variant[each]]])),
+        peers: Object.fromEntries(
+          peers.map((each) => [wide ? `${each}, float32` : each, [...peer, "--warmup", String(warmup), ...variant[each]]]),
+        ),
       };
     },
   };
@@ -52,7 +59,11 @@ function trainRow(method, views, model, dtype, usual, goal) {
       const folder = await jpegFolder(256);
       const { title, ours: mine, peers, ...rest } = step.sides({ ...options, peers: ["eager"] });
       const from = ["--folder", folder, "--views", views, "--workers"];
-      const theirs = [1, options.threads].map((workers) => [`${workers} workers`, [...peers.eager, ...from, String(workers)]]);
+      const [[eager, command]] = Object.entries(peers);
+      const theirs = [1, options.threads].map((workers) => [
+        eager.replace("eager", `${workers} workers`),
+        [...command, ...from, String(workers)],
+      ]);
       return {
         ...rest,
         title: `${title}, from JPEG`,

@@ -1,6 +1,6 @@
 // Attention in bfloat16 without its weights in memory: for each head scores, softmax and products follow one another in the cache, and backward
-// makes the scores again (FlashAttention's idea; Dao et al. 2022). The products are those of libtorch's matrix micro-kernel for bfloat16
-// (products.h); elsewhere the operators are not there.
+// makes the scores again (FlashAttention's idea; Dao et al. 2022). The products are those of a matrix micro-kernel for bfloat16
+// (products.h); where there is none the operators are not there.
 #include "fused.h"
 #include "products.h"
 
@@ -9,8 +9,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 namespace tessera {
-
-#ifdef TESSERA_HALF_PRODUCTS
 
 namespace {
 
@@ -296,11 +294,5 @@ void registerAttention() {
                      "cross_attention(Tensor q, Tensor k, Tensor v, Tensor? q_bias, Tensor? v_bias, Tensor? mask, int heads, float scale) -> Tensor", crossAttention);
     registerOperator("attention", "attention(Tensor qkv, Tensor? bias, Tensor? mask, int heads, float scale) -> Tensor", attention);
 }
-
-#else
-
-void registerAttention() {}
-
-#endif
 
 }  // namespace tessera

@@ -1,6 +1,8 @@
 // The loops of kernels_body.h for the instruction sets of x64, and the choice among them.
 #include "kernels.h"
 
+#include <utility>
+
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #include <immintrin.h>
 #endif
@@ -25,9 +27,11 @@ namespace plain {
 
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
+#define TESSERA_AVX2
 namespace avx2 {
 #include "kernels_body.h"
 }
+#undef TESSERA_AVX2
 #pragma GCC pop_options
 
 #pragma GCC push_options

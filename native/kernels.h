@@ -126,10 +126,8 @@ struct SoftmaxBackward {
     uint32_t* scoreGradPairs;    // [ceil(rows / 2)][padded]
 };
 
-// What the product of float32 matrices works in: strips of rows of the left one, panels of columns of the right one.
-constexpr int64_t kStrip = 8, kPanel = 48;
-
-// c (+)= a b for up to kStrip rows and kPanel columns. b is a panel [depth][kPanel]. a has rows that are `strideA` apart, or is packed: [depth][kStrip].
+// c (+)= a b for a strip of up to `stripRows` rows and a panel of up to `panelColumns` columns (see Table). b is [depth][panelColumns]. a has rows
+// that are `strideA` apart, or is packed: [depth][stripRows].
 struct Strip {
     int64_t depth, rows, columns;
     const float* a;
@@ -140,6 +138,20 @@ struct Strip {
     int64_t strideC;
     bool add;
 };
+
+// c [m][n] (+)= a [m][k] b for even k, with b as pairs of rows [k / 2][n].
+struct HalfProduct {
+    int64_t m, n, k;
+    const Bf16* a;
+    int64_t strideA;
+    const uint32_t* b;
+    int64_t strideB;
+    float* c;
+    int64_t strideC;
+    bool add;
+    float* scratch;  // kHalfScratch numbers
+};
+constexpr int64_t kHalfRows = 96, kHalfDepth = 384, kHalfScratch = kHalfRows * (kHalfDepth + 16) + kHalfDepth * 16;
 
 enum Types { kFloat = 0, kHalf = 1 };
 
@@ -154,12 +166,15 @@ struct Table {
     void (*weightNormBackward[2])(const WeightNormBackward&, int64_t begin, int64_t end);  // [outGrad]
     float (*pairedEntropy[2])(const PairedEntropy&, float* logSum);                        // logSum: of exp(scale logits)
     void (*pairedEntropyBackward[2])(const PairedEntropy&, float logSum, float grad, void* logitsGrad);
-    void (*strip)(const Strip&);  // null where the set has no 32 registers of 16 floats
-    // [columns][depth], `stride` apart -> a panel [depth][kPanel], zeros after `columns`.
-    void (*transposePanel)(const float* in, int64_t stride, int64_t depth, int64_t columns, float* panel);
+    int64_t stripRows, panelColumns;
+    void (*strip)(const Strip&);  // null where the set has no vectors that multiply and add
+    // [columns][depth], `stride` apart -> a panel [depth][panelColumns], zeros after `columns`; by the type of `in`.
+    void (*transposePanel[2])(const void* in, int64_t stride, int64_t depth, int64_t columns, float* panel);
+    void (*widen)(const Bf16* in, int64_t count, float* out);
+    void (*multiplyPairs)(const HalfProduct&);  // null where libtorch has a faster one
     void (*copyHead)(const CopyHead&);
     // [rows][depth], `stride` apart -> [depth / 2][padded] of two neighbours each, zeros after `rows`, and [depth][padded]; null for what is
-    // not wanted. Both get rows for a depth that is rounded up to 32.
+    // not wanted. Both have room for a depth that is rounded up to 32.
     void (*transposePairs)(Rows in, int64_t rows, int64_t depth, int64_t padded, uint32_t* pairs, Bf16* transposed);
     // [rows][depth], `stride` apart -> [padded / 2][depth rounded up to 16] of one number in each of two rows, zeros after `rows`.
     void (*pairRows)(Rows in, int64_t rows, int64_t depth, int64_t padded, uint32_t* pairs);

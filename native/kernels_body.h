@@ -1,11 +1,15 @@
 // The loops of kernels.h, included once for each instruction set into a namespace of its own: therefore no guard and no #include.
-// Vectors are the compiler's own (GCC and Clang), 16 floats wide; where registers are narrower it splits them.
+// Vectors are the compiler's own (GCC and Clang), as wide as a register: of wider ones it makes comparisons and shuffles number by number.
 
+#ifdef TESSERA_AVX2
+constexpr int64_t kLanes = 8;
+#else
 constexpr int64_t kLanes = 16;
-using F = float __attribute__((vector_size(64)));
-using I = int32_t __attribute__((vector_size(64)));
-using U = uint32_t __attribute__((vector_size(64)));
-using H = uint16_t __attribute__((vector_size(32)));
+#endif
+using F = float __attribute__((vector_size(4 * kLanes)));
+using I = int32_t __attribute__((vector_size(4 * kLanes)));
+using U = uint32_t __attribute__((vector_size(4 * kLanes)));
+using H = uint16_t __attribute__((vector_size(2 * kLanes)));
 
 #define TESSERA_INLINE inline __attribute__((always_inline))
 
@@ -14,8 +18,19 @@ TESSERA_INLINE F all(float x) { return F{} + x; }
 TESSERA_INLINE F widen(H bits) {
 #ifdef TESSERA_AVX512
     return (F)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)bits), 16);
+#elif defined(TESSERA_AVX2)
+    return (F)_mm256_slli_epi32(_mm256_cvtepu16_epi32((__m128i)bits), 16);
 #else
     return (F)(__builtin_convertvector(bits, U) << 16);
+#endif
+}
+
+// Numbers below 2^16.
+TESSERA_INLINE H shortened(U x) {
+#ifdef TESSERA_AVX2
+    return (H)_mm_packus_epi32(_mm256_castsi256_si128((__m256i)x), _mm256_extracti128_si256((__m256i)x, 1));
+#else
+    return __builtin_convertvector(x, H);
 #endif
 }
 
@@ -27,7 +42,7 @@ TESSERA_INLINE H narrow(F x) {
     const U bits = (U)x;
     const U rounded = bits + 0x7fff + ((bits >> 16) & 1);
     const U nan = (bits >> 16) | 0x40;
-    return __builtin_convertvector((x == x ? rounded >> 16 : nan), H);
+    return shortened(x == x ? rounded >> 16 : nan);
 #endif
 }
 
@@ -44,7 +59,7 @@ TESSERA_INLINE V raw(const T* from, int64_t count) {
     return v;
 }
 
-// 16 numbers, or the first `count` and zeros.
+// kLanes numbers, or the first `count` and zeros.
 TESSERA_INLINE F load(const float* from) { return raw<F>(from); }
 TESSERA_INLINE F load(const Bf16* from) { return widen(raw<H>(from)); }
 TESSERA_INLINE F load(const float* from, int64_t count) { return raw<F>(from, count); }
@@ -67,7 +82,7 @@ TESSERA_INLINE float total(F v) {
     return sum;
 }
 
-// Calls use(i, lanes...) for blocks of 16 columns, and once for what remains: `block` picks the whole or the counted load.
+// Calls use(i, lanes...) for blocks of kLanes columns, and once for what remains: `block` picks the whole or the counted load.
 template <class Use>
 TESSERA_INLINE void columns(int64_t width, Use use) {
     int64_t i = 0;
@@ -279,7 +294,7 @@ void weightNormBackward(const WeightNormBackward& given, int64_t begin, int64_t 
     }
 }
 
-// The distributions' weighted sum at 16 columns.
+// The distributions' weighted sum at kLanes columns.
 template <class Get>
 TESSERA_INLINE F mixture(const PairedEntropy& a, int64_t i, Get get) {
     F sum = {};
@@ -344,6 +359,25 @@ inline void copyHead(const CopyHead& given) {
     }
 }
 
+#ifdef TESSERA_AVX2
+TESSERA_INLINE void transpose(U (&rows)[kLanes]) {
+    __m256 in[8], pairs[8];
+    for (int i = 0; i < 8; i += 2) {
+        pairs[i] = _mm256_unpacklo_ps((__m256)rows[i], (__m256)rows[i + 1]);
+        pairs[i + 1] = _mm256_unpackhi_ps((__m256)rows[i], (__m256)rows[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        in[i] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+        in[i + 1] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
+        in[i + 2] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+        in[i + 3] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; ++i) {
+        rows[i] = (U)_mm256_permute2f128_ps(in[i], in[i + 4], 0x20);
+        rows[i + 4] = (U)_mm256_permute2f128_ps(in[i], in[i + 4], 0x31);
+    }
+}
+#else
 // Of two vectors, the lanes whose number lacks the bit `Step` of the first, and those of the second behind them; or those that have it.
 template <int Step, bool High>
 TESSERA_INLINE U mixed(U a, U b) {
@@ -368,29 +402,30 @@ TESSERA_INLINE void exchange(U (&rows)[16]) {
     }
 }
 
-TESSERA_INLINE void transpose(U (&rows)[16]) {
+TESSERA_INLINE void transpose(U (&rows)[kLanes]) {
     exchange<8>(rows);
     exchange<4>(rows);
     exchange<2>(rows);
     exchange<1>(rows);
 }
+#endif
 
 inline void transposePairs(Rows in, int64_t rows, int64_t depth, int64_t padded, uint32_t* pairs, Bf16* transposed) {
-    for (int64_t r = 0; r < padded; r += 16) {
-        for (int64_t c = 0; c < depth; c += 32) {
-            U block[16];
+    for (int64_t r = 0; r < padded; r += kLanes) {
+        for (int64_t c = 0; c < depth; c += 2 * kLanes) {
+            U block[kLanes];
             const int64_t count = depth - c;
-            for (int64_t i = 0; i < 16; ++i) {
+            for (int64_t i = 0; i < kLanes; ++i) {
                 const Bf16* from = in.data + (r + i) * in.stride + c;
                 __builtin_prefetch(from + 32 * in.stride);  // rows lie too far apart for the processor to guess
-                block[i] = r + i >= rows ? U{} : count >= 32 ? raw<U>(from) : raw<U>(from, count);
+                block[i] = r + i >= rows ? U{} : count >= 2 * kLanes ? raw<U>(from) : raw<U>(from, count);
             }
             transpose(block);
-            for (int64_t i = 0; i < 16; ++i) {
+            for (int64_t i = 0; i < kLanes; ++i) {
                 const int64_t row = c / 2 + i;
                 if (pairs) __builtin_memcpy(pairs + row * padded + r, &block[i], sizeof(U));
                 if (!transposed) continue;
-                const H even = __builtin_convertvector(block[i] & 0xffff, H), odd = __builtin_convertvector(block[i] >> 16, H);
+                const H even = shortened(block[i] & 0xffff), odd = shortened(block[i] >> 16);
                 __builtin_memcpy(transposed + 2 * row * padded + r, &even, sizeof(H));
                 __builtin_memcpy(transposed + (2 * row + 1) * padded + r, &odd, sizeof(H));
             }
@@ -403,11 +438,11 @@ inline void pairRows(Rows in, int64_t rows, int64_t depth, int64_t padded, uint3
     const auto half = [&](int64_t row, int64_t c) TESSERA_LAMBDA {
         const Bf16* from = in.data + row * in.stride + c;
         if (row >= rows) return H{};
-        return depth - c >= 16 ? raw<H>(from) : raw<H>(from, depth - c);
+        return depth - c >= kLanes ? raw<H>(from) : raw<H>(from, depth - c);
     };
     for (int64_t r = 0; r < padded; r += 2) {
         for (int64_t c = 0; c < depth; c += 32) __builtin_prefetch(in.data + (r + 16) * in.stride + c), __builtin_prefetch(in.data + (r + 17) * in.stride + c);
-        for (int64_t c = 0; c < depth; c += 16) {
+        for (int64_t c = 0; c < depth; c += kLanes) {
             const U both = __builtin_convertvector(half(r, c), U) | __builtin_convertvector(half(r + 1, c), U) << 16;
             __builtin_memcpy(pairs + r / 2 * width + c, &both, sizeof(U));
         }
@@ -459,7 +494,7 @@ inline void softmaxRows(const SoftmaxRows& given) {
     }
 }
 
-// One key and 16 queries: the weights, and the gradients of the scores rounded.
+// One key and kLanes queries: the weights, and the gradients of the scores rounded.
 TESSERA_INLINE H scoreGradients(const SoftmaxBackward& a, int64_t row, int64_t i, F logSum, F dots) {
     const int64_t at = row * a.padded + i;
     F s = load(a.scores + at);
@@ -496,13 +531,13 @@ inline void storeRows(const float* in, int64_t rows, int64_t depth, int64_t padd
 }
 
 inline void storeTransposed(const float* in, int64_t rows, int64_t depth, int64_t stride, float factor, RowsOut out, float* sums) {
-    for (int64_t r = 0; r < rows; r += 16) {
-        for (int64_t c = 0; c < depth; c += 16) {
-            U block[16];
-            for (int64_t i = 0; i < 16; ++i) block[i] = raw<U>(in + (c + i) * stride + r);
+    for (int64_t r = 0; r < rows; r += kLanes) {
+        for (int64_t c = 0; c < depth; c += kLanes) {
+            U block[kLanes];
+            for (int64_t i = 0; i < kLanes; ++i) block[i] = raw<U>(in + (c + i) * stride + r);
             transpose(block);
-            const int64_t count = rows - r < 16 ? rows - r : 16;
-            columns(depth - c < 16 ? depth - c : 16, [&](int64_t, auto get, auto put) TESSERA_LAMBDA {
+            const int64_t count = rows - r < kLanes ? rows - r : kLanes;
+            columns(depth - c < kLanes ? depth - c : kLanes, [&](int64_t, auto get, auto put) TESSERA_LAMBDA {
                 F sum = {};
                 for (int64_t i = 0; i < count; ++i) {
                     const F x = (F)block[i] * factor;
@@ -523,68 +558,132 @@ inline void rowDots(Rows a, Rows b, int64_t rows, int64_t depth, float* dots) {
     }
 }
 
-// ---- products of float32 matrices ----------------------------------------------------------------------------------------
+// ---- products of matrices ------------------------------------------------------------------------------------------------
 
-#ifdef TESSERA_AVX512
+#if defined(TESSERA_AVX512)
+#define TESSERA_STRIPS
+constexpr int64_t kStrip = 8, kPanel = 48;
+using V = __m512;
+TESSERA_INLINE V wide(const float* from) { return _mm512_loadu_ps(from); }
+TESSERA_INLINE V wide(float x) { return _mm512_set1_ps(x); }
+TESSERA_INLINE V plusProduct(V sum, V a, V b) { return _mm512_fmadd_ps(a, b, sum); }
+// Added last: sums of sums are nearer to the truth than one long sum.
+TESSERA_INLINE void put(V sum, float* c, int64_t count, bool add) {
+    const __mmask16 mask = static_cast<__mmask16>(count >= kLanes ? 0xffff : count > 0 ? (1 << count) - 1 : 0);
+    if (add) sum += _mm512_maskz_loadu_ps(mask, c);
+    _mm512_mask_storeu_ps(c, mask, sum);
+}
+#elif defined(TESSERA_AVX2)
+#define TESSERA_STRIPS
+// 12 sums, two parts of the right matrix and a number of the left one: all but one of the 16 registers.
+constexpr int64_t kStrip = 6, kPanel = 16;
+using V = __m256;
+TESSERA_INLINE V wide(const float* from) { return _mm256_loadu_ps(from); }
+TESSERA_INLINE V wide(float x) { return _mm256_set1_ps(x); }
+TESSERA_INLINE V plusProduct(V sum, V a, V b) { return _mm256_fmadd_ps(a, b, sum); }
+TESSERA_INLINE void put(V sum, float* c, int64_t count, bool add) {
+    if (count >= kLanes) {
+        if (add) sum += wide(c);
+        _mm256_storeu_ps(c, sum);
+    } else if (count > 0) {
+        const __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+        if (add) sum += _mm256_maskload_ps(c, mask);
+        _mm256_maskstore_ps(c, mask, sum);
+    }
+}
+#else
+constexpr int64_t kStrip = 1, kPanel = 16;
+#endif
+
+#ifdef TESSERA_STRIPS
 template <int Rows, bool Packed>
 void stripOf(const Strip& a) {
     constexpr int kVectors = kPanel / kLanes;
-    __m512 sums[Rows][kVectors];
+    V sums[Rows][kVectors];
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 3
-        for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_setzero_ps();
+        for (int v = 0; v < kVectors; ++v) sums[r][v] = V{};
     const float *left = a.a, *right = a.b;
     const int64_t depth = a.depth, strideA = a.strideA;
     for (int64_t k = 0; k < depth; ++k, right += kPanel, left += Packed ? kStrip : 1) {
-        __m512 b[kVectors];
+        V b[kVectors];
 #pragma GCC unroll 3
-        for (int v = 0; v < kVectors; ++v) b[v] = _mm512_loadu_ps(right + v * kLanes);
+        for (int v = 0; v < kVectors; ++v) b[v] = wide(right + v * kLanes);
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r) {
-            const __m512 x = _mm512_set1_ps(left[Packed ? r : r * strideA]);
+            const V x = wide(left[Packed ? r : r * strideA]);
 #pragma GCC unroll 3
-            for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_fmadd_ps(b[v], x, sums[r][v]);
+            for (int v = 0; v < kVectors; ++v) sums[r][v] = plusProduct(sums[r][v], b[v], x);
         }
     }
 #pragma GCC unroll 3
-    for (int v = 0; v < kVectors; ++v) {
-        const int64_t count = a.columns - v * kLanes;
-        const __mmask16 mask = static_cast<__mmask16>(count >= kLanes ? 0xffff : count > 0 ? (1 << count) - 1 : 0);
+    for (int v = 0; v < kVectors; ++v)
 #pragma GCC unroll 8
-        for (int r = 0; r < Rows; ++r) {
-            float* c = a.c + r * a.strideC + v * kLanes;
-            // Added last: sums of sums are nearer to the truth than one long sum.
-            if (a.add) sums[r][v] += _mm512_maskz_loadu_ps(mask, c);
-            _mm512_mask_storeu_ps(c, mask, sums[r][v]);
-        }
-    }
+        for (int r = 0; r < Rows; ++r) put(sums[r][v], a.c + r * a.strideC + v * kLanes, a.columns - v * kLanes, a.add);
 }
 
-template <bool Packed>
-void stripBy(const Strip& a) {
-    constexpr void (*each[kStrip])(const Strip&) = {stripOf<1, Packed>, stripOf<2, Packed>, stripOf<3, Packed>, stripOf<4, Packed>,
-                                                    stripOf<5, Packed>, stripOf<6, Packed>, stripOf<7, Packed>, stripOf<8, Packed>};
+template <bool Packed, int... Less>
+void stripBy(const Strip& a, std::integer_sequence<int, Less...>) {
+    constexpr void (*each[])(const Strip&) = {stripOf<Less + 1, Packed>...};
     each[a.rows - 1](a);
 }
 
-inline void strip(const Strip& a) { a.packed ? stripBy<true>(a) : stripBy<false>(a); }
+inline void strip(const Strip& a) {
+    constexpr std::make_integer_sequence<int, kStrip> rows;
+    a.packed ? stripBy<true>(a, rows) : stripBy<false>(a, rows);
+}
 #endif
 
-inline void transposePanel(const float* in, int64_t stride, int64_t depth, int64_t count, float* panel) {
+template <class T>
+void transposePanel(const void* given, int64_t stride, int64_t depth, int64_t count, float* panel) {
+    const T* in = static_cast<const T*>(given);
     for (int64_t c = 0; c < kPanel; c += kLanes) {
         for (int64_t k = 0; k < depth; k += kLanes) {
-            U block[16];
+            U block[kLanes];
             const int64_t rest = depth - k;
-            for (int64_t i = 0; i < 16; ++i) {
-                const float* from = in + (c + i) * stride + k;
-                block[i] = c + i >= count ? U{} : rest >= kLanes ? raw<U>(from) : raw<U>(from, rest);
+            for (int64_t i = 0; i < kLanes; ++i) {
+                const T* from = in + (c + i) * stride + k;
+                block[i] = c + i >= count ? U{} : (U)(rest >= kLanes ? load(from) : load(from, rest));
             }
             transpose(block);
             for (int64_t i = 0; i < (rest < kLanes ? rest : kLanes); ++i) __builtin_memcpy(panel + (k + i) * kPanel + c, &block[i], sizeof(U));
         }
     }
 }
+
+inline void widenRow(const Bf16* in, int64_t count, float* out) {
+    columns(count, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA { put(out + i, get(in + i)); });
+}
+
+#ifdef TESSERA_AVX2
+// Widened, and then multiplied in float32.
+inline void multiplyPairs(const HalfProduct& p) {
+    constexpr int64_t apart = kHalfDepth + 16;
+    float* panel = p.scratch + kHalfRows * apart;
+    for (int64_t row = 0; row < p.m; row += kHalfRows) {
+        const int64_t rows = p.m - row < kHalfRows ? p.m - row : kHalfRows;
+        for (int64_t from = 0; from < p.k; from += kHalfDepth) {
+            const int64_t depth = p.k - from < kHalfDepth ? p.k - from : kHalfDepth;
+            for (int64_t r = 0; r < rows; ++r) widenRow(p.a + (row + r) * p.strideA + from, depth, p.scratch + r * apart);
+            for (int64_t at = 0; at < p.n; at += kPanel) {
+                const int64_t count = p.n - at < kPanel ? p.n - at : kPanel;
+                for (int64_t k = 0; k < depth; k += 2) {
+                    for (int64_t c = 0; c < count; c += kLanes) {
+                        const uint32_t* pairs = p.b + (from + k) / 2 * p.strideB + at + c;
+                        const U both = count - c >= kLanes ? raw<U>(pairs) : raw<U>(pairs, count - c);
+                        store(panel + k * kPanel + c, (F)(both << 16));
+                        store(panel + (k + 1) * kPanel + c, (F)(both & 0xffff0000u));
+                    }
+                }
+                for (int64_t r = 0; r < rows; r += kStrip)
+                    strip({depth, rows - r < kStrip ? rows - r : kStrip, count, p.scratch + r * apart, apart, false, panel, p.c + (row + r) * p.strideC + at,
+                           p.strideC, p.add || from > 0});
+            }
+        }
+    }
+}
+#endif
 
 constexpr Table made(bool dotsOfHalves) {
     return {dotsOfHalves,
@@ -596,12 +695,20 @@ constexpr Table made(bool dotsOfHalves) {
             {weightNormBackward<float>, weightNormBackward<Bf16>},
             {pairedEntropy<float>, pairedEntropy<Bf16>},
             {pairedEntropyBackward<float>, pairedEntropyBackward<Bf16>},
-#ifdef TESSERA_AVX512
+            kStrip,
+            kPanel,
+#ifdef TESSERA_STRIPS
             strip,
 #else
             nullptr,
 #endif
-            transposePanel,
+            {transposePanel<float>, transposePanel<Bf16>},
+            widenRow,
+#ifdef TESSERA_AVX2
+            multiplyPairs,
+#else
+            nullptr,
+#endif
             copyHead,
             transposePairs,
             pairRows,
@@ -612,3 +719,5 @@ constexpr Table made(bool dotsOfHalves) {
             storeTransposed,
             rowDots};
 }
+
+#undef TESSERA_STRIPS

@@ -10,8 +10,6 @@
 
 namespace tessera {
 
-#ifdef TESSERA_HALF_PRODUCTS
-
 namespace {
 
 using at::Tensor;
@@ -130,11 +128,5 @@ void registerLinear() {
     if (!hasHalfProducts()) return;
     registerOperator("linear", "linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor", linear);
 }
-
-#else
-
-void registerLinear() {}
-
-#endif
 
 }  // namespace tessera

@@ -1,7 +1,10 @@
-// Products of float32 matrices for processors whose AVX-512 libtorch's BLAS leaves idle: MKL takes its AVX2 paths on AMD, at half the speed of
-// full-width vectors. Blocked as by Goto and van de Geijn (2008): the right matrix is packed in panels as wide as the micro-kernel, the left
-// one is read as it is, or packed where its rows are far apart. They replace libtorch's kernels of mm, addmm and bmm in the dispatcher, so that
-// whatever multiplies gets them; what does not suit them goes where it went before. The same in bfloat16 was no faster than oneDNN's products.
+// Products of matrices where libtorch leaves the processor idle. In float32 MKL takes its AVX2 paths on AMD, at half the speed of full-width vectors
+// where there is AVX-512 (where there is not they are as fast as ours), and without MKL any BLAS may be there. In bfloat16 libtorch multiplies number
+// by number where there is no AVX-512: here such matrices are widened as they are packed, and multiplied in float32. With AVX-512 oneDNN's
+// products were as fast as ours.
+// Blocked as by Goto and van de Geijn (2008): the right matrix is packed in panels as wide as the micro-kernel, the left one is read as it is, or
+// packed where its rows are far apart. They replace libtorch's kernels of mm, addmm and bmm in the dispatcher, so that whatever multiplies gets
+// them; what does not suit them goes where it went before.
 #include "fused.h"
 
 #include <ATen/Context.h>
@@ -12,132 +15,216 @@
 
 #include <atomic>
 #include <cstring>
+#include <type_traits>
 
 namespace tessera {
 
 namespace {
 
 using at::Tensor;
-using kernels::kPanel;
-using kernels::kStrip;
+using kernels::Bf16;
 
-constexpr int64_t kRowsOfTile = 12 * kStrip;  // with kDepth of them in a core's own cache
-constexpr int64_t kDepth = 384;               // of both matrices at a time: a panel of the right one is in the first cache or the second
-constexpr int64_t kStretch = 4 * kDepth;      // of the right matrix that is packed at a time
-constexpr int64_t kLeast = 1 << 22;           // multiplications; below, and of few rows, packing is most of the work
+constexpr int64_t kRowsOfTile = 96;       // with kDepth of them in a core's own cache
+constexpr int64_t kDepth = 384;           // of both matrices at a time: a panel of the right one is in the first cache or the second
+constexpr int64_t kApart = 16;            // between widened rows, which would otherwise lie on a few of a cache's lines
+constexpr int64_t kStretch = 4 * kDepth;  // of a float32 right matrix that is packed at a time
+constexpr int64_t kLeast = 1 << 22;       // multiplications in float32; below, and of few rows, packing is most of the work
+constexpr int64_t kLeastHalf = 1 << 12;   // the same in bfloat16
 
 std::atomic<bool> wanted{true};
 
 /** A matrix whose rows or columns are contiguous: element (r, c) is at r * row + c * column, and one of them is 1. */
+template <class T>
 struct Matrix {
-    const float* data;
+    const T* data;
     int64_t row, column;
 };
 
 // A matrix of `t`, of which the last two dimensions are one; false where neither its rows nor its columns are contiguous.
-bool matrixOf(const Tensor& t, Matrix& m) {
-    m = {floats(t), t.stride(-2), t.stride(-1)};
+template <class T>
+bool matrixOf(const Tensor& t, Matrix<T>& m) {
+    m = {static_cast<const T*>(data(t)), t.stride(-2), t.stride(-1)};
     return m.column == 1 || m.row == 1;
 }
 
-// `depth` rows of a panel of up to kPanel columns, zeros behind them.
-void packPanel(const Matrix& b, int64_t from, int64_t depth, int64_t column, int64_t columns, float* to) {
-    const float* start = b.data + from * b.row + column * b.column;
-    if (b.column != 1) return kernels::table().transposePanel(start, b.column, depth, columns, to);
-    for (int64_t k = 0; k < depth; ++k, to += kPanel) {
-        std::memcpy(to, start + k * b.row, columns * sizeof(float));
-        std::fill(to + columns, to + kPanel, 0.0f);
+// `depth` rows of a panel of so many columns, zeros behind them.
+template <class T>
+void packPanel(const Matrix<T>& b, int64_t from, int64_t depth, int64_t column, int64_t columns, float* to) {
+    const auto& table = kernels::table();
+    const T* start = b.data + from * b.row + column * b.column;
+    if (b.column != 1) return table.transposePanel[std::is_same_v<T, Bf16>](start, b.column, depth, columns, to);
+    for (int64_t k = 0; k < depth; ++k, to += table.panelColumns) {
+        if constexpr (std::is_same_v<T, Bf16>) table.widen(start + k * b.row, columns, to);
+        else std::memcpy(to, start + k * b.row, columns * sizeof(float));
+        std::fill(to + columns, to + table.panelColumns, 0.0f);
     }
 }
 
-// Rows of the left matrix whose columns are contiguous, in strips of kStrip: [strip][depth][kStrip].
-void packStrips(const Matrix& a, int64_t row, int64_t rows, int64_t from, int64_t depth, float* to) {
+// Rows of the left matrix whose columns are contiguous, in strips: [strip][depth][rows of one].
+void packStrips(const Matrix<float>& a, int64_t row, int64_t rows, int64_t from, int64_t depth, float* to) {
+    const int64_t strip = kernels::table().stripRows;
     for (int64_t k = 0; k < depth; ++k) {
         const float* column = a.data + (from + k) * a.column + row;
-        for (int64_t r = 0; r < rows; r += kStrip) std::memcpy(to + r * depth + k * kStrip, column + r, std::min(kStrip, rows - r) * sizeof(float));
+        for (int64_t r = 0; r < rows; r += strip) std::memcpy(to + r * depth + k * strip, column + r, std::min(strip, rows - r) * sizeof(float));
     }
 }
 
-// c [m][n] = a b, or c + a b.
-void multiply(int64_t m, int64_t n, int64_t depth, const Matrix& a, const Matrix& b, float* c, bool add) {
-    const auto run = kernels::table().strip;
-    const int64_t panels = (n + kPanel - 1) / kPanel, stretch = std::min(depth, kStretch), tilesOfRows = (m + kRowsOfTile - 1) / kRowsOfTile;
+// Part of the left matrix as the micro-kernel reads it. `memory` holds kRowsOfTile * (kDepth + kApart) numbers where it is packed.
+struct Left {
+    const float* data;
+    int64_t stride;
+    bool packed;
+};
+Left leftPart(const Matrix<float>& a, int64_t row, int64_t rows, int64_t from, int64_t depth, float* memory) {
+    if (a.column == 1) return {a.data + row * a.row + from, a.row, false};
+    packStrips(a, row, rows, from, depth, memory);
+    return {memory, depth, true};
+}
+Left leftPart(const Matrix<Bf16>& a, int64_t row, int64_t rows, int64_t from, int64_t depth, float* memory) {
+    constexpr int64_t stride = kDepth + kApart;
+    for (int64_t r = 0; r < rows; ++r) kernels::table().widen(a.data + (row + r) * a.row + from, depth, memory + r * stride);
+    return {memory, stride, false};
+}
+
+// c [m][n] = a b + bias [n]. In float32 it is added to what c holds, where `add`; in bfloat16 the columns of `a` must not be the contiguous ones.
+template <class T>
+void multiply(int64_t m, int64_t n, int64_t depth, const Matrix<T>& a, const Matrix<T>& b, T* c, bool add, const float* bias) {
+    constexpr bool half = std::is_same_v<T, Bf16>;
+    const auto& table = kernels::table();
+    const int64_t width = table.panelColumns, step = table.stripRows, stretch = half ? depth : std::min(depth, kStretch);
+    const int64_t panels = (n + width - 1) / width, tilesOfRows = (m + kRowsOfTile - 1) / kRowsOfTile;
     // Where there are few rows, threads share the columns.
     const int64_t groups = std::clamp<int64_t>(4 * at::get_num_threads() / tilesOfRows, 1, panels), panelsOfGroup = (panels + groups - 1) / groups;
-    const Tensor packed = at::empty({panels * kPanel * stretch}, at::kFloat);
-    const bool packs = a.column != 1;
+    const Tensor packed = at::empty({panels * width * stretch}, at::kFloat);
+    const bool packs = half || a.column != 1;
     for (int64_t from = 0; from < depth; from += stretch) {
         const int64_t count = std::min(stretch, depth - from);
-        const auto panelOf = [&](int64_t panel) { return floats(packed) + panel * kPanel * count; };
-        at::parallel_for(0, panels, std::max<int64_t>(1, kNumbersOfPiece / (kPanel * count)), [&](int64_t begin, int64_t end) {
-            for (int64_t p = begin; p < end; ++p) packPanel(b, from, count, p * kPanel, std::min(kPanel, n - p * kPanel), panelOf(p));
+        const auto panelOf = [&](int64_t panel) { return floats(packed) + panel * width * count; };
+        at::parallel_for(0, panels, std::max<int64_t>(1, kNumbersOfPiece / (width * count)), [&](int64_t begin, int64_t end) {
+            for (int64_t p = begin; p < end; ++p) packPanel(b, from, count, p * width, std::min(width, n - p * width), panelOf(p));
         });
         at::parallel_for(0, tilesOfRows * groups, 1, [&](int64_t begin, int64_t end) {
-            const Tensor strips = packs ? at::empty({kRowsOfTile * kDepth}, at::kFloat) : Tensor();
+            const Tensor left = packs ? at::empty({kRowsOfTile * (kDepth + kApart)}, at::kFloat) : Tensor();
+            const Tensor tileSums = half ? at::empty({kRowsOfTile * panelsOfGroup * width}, at::kFloat) : Tensor();
             for (int64_t tile = begin; tile < end; ++tile) {
                 const int64_t row = tile / groups * kRowsOfTile, rows = std::min(kRowsOfTile, m - row), first = tile % groups * panelsOfGroup;
+                const int64_t last = std::min(panels, first + panelsOfGroup), column = first * width, columns = std::min(n, last * width) - column;
+                if (columns <= 0) continue;
+                float* sums;
+                int64_t strideC;
+                if constexpr (half) sums = floats(tileSums), strideC = columns;
+                else sums = c + row * n + column, strideC = n;
+                for (int64_t r = 0; bias && from == 0 && r < rows; ++r) std::copy(bias + column, bias + column + columns, sums + r * strideC);
                 for (int64_t k = 0; k < count; k += kDepth) {
                     const int64_t part = std::min(kDepth, count - k);
-                    if (packs) packStrips(a, row, rows, from + k, part, floats(strips));
-                    for (int64_t p = first; p < std::min(panels, first + panelsOfGroup); ++p)
-                        for (int64_t r = 0; r < rows; r += kStrip) {
-                            const float* left = packs ? floats(strips) + r * part : a.data + (row + r) * a.row + from + k;
-                            run({part, std::min(kStrip, rows - r), std::min(kPanel, n - p * kPanel), left, a.row, packs, panelOf(p) + k * kPanel,
-                                 c + (row + r) * n + p * kPanel, n, add || from + k > 0});
-                        }
+                    const Left l = leftPart(a, row, rows, from + k, part, floats(left));
+                    for (int64_t p = first; p < last; ++p)
+                        for (int64_t r = 0; r < rows; r += step)
+                            table.strip({part, std::min(step, rows - r), std::min(width, n - p * width), l.data + r * l.stride, l.stride, l.packed,
+                                         panelOf(p) + k * width, sums + r * strideC + p * width - column, strideC, add || bias || from + k > 0});
                 }
+                if constexpr (half) table.storeRows(sums, rows, columns, strideC, nullptr, {c + row * n + column, n}, nullptr);
             }
         });
     }
 }
 
+template <class T>
+bool isOf(const Tensor& t) {
+    return isValue(t) && t.scalar_type() == (std::is_same_v<T, Bf16> ? at::kBFloat16 : at::kFloat);
+}
+
+// Whether products are made here: in float32, and in bfloat16.
+template <class T>
+bool isNeeded() {
+#if defined(__x86_64__) && defined(__GNUC__)
+    if (!kernels::table().strip) return false;
+    if (std::is_same_v<T, Bf16>) return kernels::table().multiplyPairs != nullptr;
+    return !at::hasMKL() || (__builtin_cpu_is("amd") && __builtin_cpu_supports("avx512f"));
+#else
+    return false;
+#endif
+}
+
 // Whether a product is made here, and of what.
-bool suits(const Tensor& a, const Tensor& b, int64_t dims, Matrix& left, Matrix& right) {
-    if (!wanted.load(std::memory_order_relaxed) || !isFloat(a) || !isFloat(b)) return false;
+template <class T>
+bool suits(const Tensor& a, const Tensor& b, int64_t dims, Matrix<T>& left, Matrix<T>& right) {
+    constexpr bool half = std::is_same_v<T, Bf16>;
+    if (!isNeeded<T>() || !wanted.load(std::memory_order_relaxed) || !isOf<T>(a) || !isOf<T>(b)) return false;
     if (a.dim() != dims || b.dim() != dims || a.size(-1) != b.size(-2)) return false;
-    if (a.size(-2) < 2 * kStrip || a.size(-2) * a.size(-1) * b.size(-1) < kLeast) return false;
-    return matrixOf(a, left) && matrixOf(b, right);
+    const int64_t rows = a.size(-2), work = rows * a.size(-1) * b.size(-1);
+    if (half ? work < kLeastHalf : rows < 2 * kernels::table().stripRows || work < kLeast) return false;
+    return matrixOf(a, left) && matrixOf(b, right) && (!half || left.column == 1);
 }
 
-Tensor mm(const Tensor& a, const Tensor& b) {
-    Matrix left, right;
-    if (!suits(a, b, 2, left, right)) return at::cpu::mm(a, b);
-    const Tensor c = at::empty({a.size(0), b.size(1)}, a.options());
-    multiply(a.size(0), b.size(1), a.size(1), left, right, floats(c), false);
-    return c;
+// bfloat16 matrices with what must be contiguous: the rows of the left one, rows or columns of the right one. Libtorch's way is too slow for any.
+Tensor arranged(const Tensor& t, bool left) {
+    if (!isNeeded<Bf16>() || !wanted.load(std::memory_order_relaxed) || !isOf<Bf16>(t) || t.dim() < 2) return t;
+    return t.stride(-1) == 1 || (!left && t.stride(-2) == 1) ? t : t.contiguous();
 }
 
-Tensor addmm(const Tensor& bias, const Tensor& a, const Tensor& b, const at::Scalar& beta, const at::Scalar& alpha) {
-    Matrix left, right;
-    if (!suits(a, b, 2, left, right) || !isFloat(bias) || !beta.equal(1) || !alpha.equal(1)) return at::cpu::addmm(bias, a, b, beta, alpha);
-    const Tensor c = bias.expand({a.size(0), b.size(1)}).clone(at::MemoryFormat::Contiguous);
-    multiply(a.size(0), b.size(1), a.size(1), left, right, floats(c), true);
-    return c;
+template <class T>
+bool mm(const Tensor& a, const Tensor& b, Tensor& c) {
+    Matrix<T> left, right;
+    if (!suits(a, b, 2, left, right)) return false;
+    c = at::empty({a.size(0), b.size(1)}, a.options());
+    multiply(a.size(0), b.size(1), a.size(1), left, right, static_cast<T*>(data(c)), false, nullptr);
+    return true;
 }
 
-Tensor bmm(const Tensor& a, const Tensor& b) {
-    Matrix left, right;
-    if (!suits(a, b, 3, left, right) || a.size(0) != b.size(0)) return at::cpu::bmm(a, b);
+template <class T>
+bool addmm(const Tensor& bias, const Tensor& a, const Tensor& b, Tensor& c) {
+    Matrix<T> left, right;
+    if (!isOf<T>(bias) || !suits(a, b, 2, left, right)) return false;
+    const int64_t m = a.size(0), n = b.size(1);
+    if (bias.dim() == 1 && bias.size(0) == n) {
+        const Tensor wide = bias.to(at::kFloat).contiguous();
+        c = at::empty({m, n}, a.options());
+        multiply(m, n, a.size(1), left, right, static_cast<T*>(data(c)), false, floats(wide));
+        return true;
+    }
+    if constexpr (std::is_same_v<T, Bf16>) return false;
+    else {
+        c = bias.expand({m, n}).clone(at::MemoryFormat::Contiguous);
+        multiply(m, n, a.size(1), left, right, floats(c), true, nullptr);
+        return true;
+    }
+}
+
+template <class T>
+bool bmm(const Tensor& a, const Tensor& b, Tensor& c) {
+    Matrix<T> left, right;
+    if (a.dim() != 3 || b.dim() != 3 || a.size(0) != b.size(0) || !suits(a, b, 3, left, right)) return false;
     const int64_t count = a.size(0), m = a.size(1), n = b.size(2);
-    const Tensor c = at::empty({count, m, n}, a.options());
+    c = at::empty({count, m, n}, a.options());
     const auto some = [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i)
             multiply(m, n, a.size(2), {left.data + i * a.stride(0), left.row, left.column}, {right.data + i * b.stride(0), right.row, right.column},
-                     floats(c) + i * m * n, false);
+                     static_cast<T*>(data(c)) + i * m * n, false, nullptr);
     };
     // Inside a thread of its own a product stays on it.
     if (count >= at::get_num_threads()) at::parallel_for(0, count, 1, some);
     else some(0, count);
-    return c;
+    return true;
 }
 
-// Where libtorch's own products leave half of the processor idle.
-bool isNeeded() {
-#if defined(__x86_64__) && defined(__GNUC__)
-    return kernels::table().strip && (__builtin_cpu_is("amd") || !at::hasMKL());
-#else
-    return false;
-#endif
+Tensor mmHere(const Tensor& a, const Tensor& b) {
+    Tensor c;
+    const Tensor left = arranged(a, true), right = arranged(b, false);
+    return mm<float>(left, right, c) || mm<Bf16>(left, right, c) ? c : at::cpu::mm(a, b);
+}
+
+Tensor addmmHere(const Tensor& bias, const Tensor& a, const Tensor& b, const at::Scalar& beta, const at::Scalar& alpha) {
+    Tensor c;
+    if (!beta.equal(1) || !alpha.equal(1)) return at::cpu::addmm(bias, a, b, beta, alpha);
+    const Tensor left = arranged(a, true), right = arranged(b, false);
+    return addmm<float>(bias, left, right, c) || addmm<Bf16>(bias, left, right, c) ? c : at::cpu::addmm(bias, a, b, beta, alpha);
+}
+
+Tensor bmmHere(const Tensor& a, const Tensor& b) {
+    Tensor c;
+    const Tensor left = arranged(a, true), right = arranged(b, false);
+    return bmm<float>(left, right, c) || bmm<Bf16>(left, right, c) ? c : at::cpu::bmm(a, b);
 }
 
 // libtorch warns of a kernel that replaces another.
@@ -156,7 +243,9 @@ napi_value useOwnProducts(napi_env env, size_t, napi_value* argv) {
     return nullptr;
 }
 
-napi_value hasOwnProducts(napi_env env, size_t, napi_value*) { return makeBool(env, isNeeded()); }
+napi_value hasOwnProducts(napi_env env, size_t, napi_value* argv) {
+    return makeBool(env, boolean(env, argv[0], "half") ? isNeeded<Bf16>() : isNeeded<float>());
+}
 
 }  // namespace
 
@@ -165,13 +254,13 @@ void exportMatmul(napi_env env, napi_value exports) {
     addFunction(env, exports, "hasOwnProducts", guarded<hasOwnProducts>);
     static torch::Library* library = [] {
         torch::Library* made = nullptr;
-        if (!isNeeded()) return made;
+        if (!isNeeded<float>() && !isNeeded<Bf16>()) return made;
         Silent silent;
         Silent::Guard guard(&silent);
         made = new torch::Library(torch::Library::IMPL, "aten", c10::DispatchKey::CPU, __FILE__, __LINE__);  // never destroyed
-        made->impl("mm", mm);
-        made->impl("addmm", addmm);
-        made->impl("bmm", bmm);
+        made->impl("mm", mmHere);
+        made->impl("addmm", addmmHere);
+        made->impl("bmm", bmmHere);
         return made;
     }();
     static_cast<void>(library);

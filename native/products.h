@@ -1,4 +1,5 @@
-// Products of small bfloat16 matrices that are packed by hand: libtorch's micro-kernel (oneDNN's), which it has since 2.5.
+// Products of small bfloat16 matrices that are packed by hand: by libtorch's micro-kernel (oneDNN's), which it has since 2.5, or by ours where no
+// instruction multiplies bfloat16.
 #pragma once
 
 #include "bridge.h"
@@ -9,6 +10,9 @@
 #if TESSERA_TORCH_AT_LEAST(2, 5)
 #define TESSERA_HALF_PRODUCTS
 #include <ATen/native/CPUBlas.h>
+#endif
+
+#include <memory>
 
 namespace tessera {
 
@@ -16,22 +20,34 @@ using kernels::Bf16;
 
 inline Bf16* bits(const at::Tensor& t) { return static_cast<Bf16*>(t.data_ptr()); }
 
-/** A thread that has multiplied gives the matrix unit back. */
-inline void releaseProducts() { at::native::cpublas::brgemm_release(); }
-
 inline int64_t rounded(int64_t size, int64_t to) { return (size + to - 1) / to * to; }
+
+/** A thread that has multiplied gives the matrix unit back. */
+inline void releaseProducts() {
+#ifdef TESSERA_HALF_PRODUCTS
+    if (!kernels::table().multiplyPairs) at::native::cpublas::brgemm_release();
+#endif
+}
 
 // c [m][n] (+)= a [m][k] b, with b as pairs of rows [k / 2][n].
 inline void multiply(int64_t m, int64_t n, int64_t k, const Bf16* a, int64_t strideA, const uint32_t* b, int64_t strideB, float* c, int64_t strideC, bool add) {
+    if (const auto own = kernels::table().multiplyPairs) {
+        static thread_local const std::unique_ptr<float[]> scratch(new float[kernels::kHalfScratch]);
+        return own({m, n, k, a, strideA, b, strideB, c, strideC, add, scratch.get()});
+    }
+#ifdef TESSERA_HALF_PRODUCTS
     at::native::cpublas::brgemm(m, n, k, strideA, strideB, strideC, add, reinterpret_cast<const at::BFloat16*>(a), reinterpret_cast<const at::BFloat16*>(b), c, true);
+#endif
 }
 
 /**
- * Whether the micro-kernel multiplies pairs of rows here: on AMX and on AVX-512 with bfloat16. libtorch tells of the first only, and a
- * processor held back by ONEDNN_MAX_CPU_ISA would take the pairs for rows, so it is tried: [1 2] [3; 4] = 11.
+ * Whether there is a micro-kernel for pairs of rows. libtorch's has them on AMX and on AVX-512 with bfloat16, tells of the first only, and where
+ * a processor is held back by ONEDNN_MAX_CPU_ISA would take the pairs for rows, so it is tried: [1 2] [3; 4] = 11.
  */
 inline bool hasHalfProducts() {
     static const bool has = [] {
+        if (kernels::table().multiplyPairs) return true;
+#ifdef TESSERA_HALF_PRODUCTS
         if (at::native::cpublas::could_pack(at::kBFloat16)) return true;
         if (!kernels::table().dotsOfHalves) return false;
         constexpr int64_t size = 32;
@@ -48,6 +64,9 @@ inline bool hasHalfProducts() {
         }
         releaseProducts();
         return static_cast<const float*>(c.data_ptr())[0] == 11.0f;
+#else
+        return false;
+#endif
     }();
     return has;
 }
@@ -71,5 +90,3 @@ private:
 };
 
 }  // namespace tessera
-
-#endif

@@ -1,9 +1,9 @@
 // The functions of torch.nn.functional that the layers are made of. Shapes as in PyTorch: images are [N, C, H, W].
 import { aten } from "./aten.js";
-import { autocastDType } from "./autocast.js";
+import { autocast, autocastDType } from "./autocast.js";
 import { isGradEnabled } from "./autograd.js";
 import { ArgumentError } from "./errors.js";
-import { usesFused } from "./fused-switch.js";
+import { hasOwnProducts, usesFused } from "./fused-switch.js";
 import { libtorch } from "./native.js";
 import { tidy } from "./scope.js";
 import type { Tensor } from "./tensor.js";
@@ -86,16 +86,24 @@ export interface ConvOptions {
   groups?: number;
 }
 
+/** In float32 also under autocast where libtorch multiplies bfloat16 number by number: of its products only matrices' are replaced there. */
+function convolve(x: Tensor, run: (x: Tensor) => Tensor): Tensor {
+  if (x.device !== "cpu" || autocastDType() !== "bfloat16" || !hasOwnProducts("bfloat16")) return run(x);
+  return autocast({ enabled: false }, () => tidy(() => run(x.float()).to("bfloat16")));
+}
+
 /** weight [out, in / groups, kH, kW]. */
 export function conv2d(x: Tensor, weight: Tensor, options: ConvOptions = {}): Tensor {
   const { bias = null, stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
-  return aten.conv2d(x, weight, bias, pair(stride), pair(padding), pair(dilation), groups);
+  return convolve(x, (of) => aten.conv2d(of, weight, bias, pair(stride), pair(padding), pair(dilation), groups));
 }
 
 /** weight [in, out / groups, kH, kW]. */
 export function convTranspose2d(x: Tensor, weight: Tensor, options: ConvOptions & { outputPadding?: Pair } = {}): Tensor {
   const { bias = null, stride = 1, padding = 0, outputPadding = 0, dilation = 1, groups = 1 } = options;
-  return aten.convTranspose2d(x, weight, bias, pair(stride), pair(padding), pair(outputPadding), groups, pair(dilation));
+  return convolve(x, (of) =>
+    aten.convTranspose2d(of, weight, bias, pair(stride), pair(padding), pair(outputPadding), groups, pair(dilation)),
+  );
 }
 
 export function maxPool2d(

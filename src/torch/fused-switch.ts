@@ -16,9 +16,12 @@ export function usesFused(): boolean {
   return on;
 }
 
-/** Whether products of float32 matrices are those of native/matmul.cpp, while fused operators are on: on AMD's processors with AVX-512. */
-export function hasOwnProducts(): boolean {
-  return native.hasOwnProducts();
+/**
+ * Whether products of matrices are those of native/matmul.cpp, while fused operators are on: float32 on AMD's processors with AVX-512 and where
+ * libtorch has no MKL, bfloat16 on processors with AVX2 and no AVX-512, where libtorch has none that are fast.
+ */
+export function hasOwnProducts(dtype: "float32" | "bfloat16" = "float32"): boolean {
+  return native.hasOwnProducts(dtype === "bfloat16");
 }
 
 /** Runs the synchronous `fn` with fused operators on or off. */

@@ -222,7 +222,7 @@ test("only the sum or only the norm may be wanted", () => {
   });
 });
 
-describe.skipIf(!half)("on a CPU that multiplies bfloat16", () => {
+describe.skipIf(!half)("on a CPU with a micro-kernel for bfloat16", () => {
   test.runIf(halfLinear)("a linear layer whose weight is trained", () => {
     fc.assert(
       fc.property(sides, sides, sides, fc.boolean(), (rows, from, to, biased) =>

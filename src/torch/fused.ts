@@ -128,7 +128,7 @@ interface HowToAttend {
 
 /**
  * Whether attention over products x W^T of these tokens, [B, n, C] and [B, N, C], can be one operator whose weights are never in memory: in bfloat16
- * on a CPU that multiplies it (AMX, or AVX-512 with bfloat16), and where no gradient of the mask is wanted.
+ * on a CPU with a micro-kernel for it (AMX, AVX-512 with bfloat16, or ours with AVX2), and where no gradient of the mask is wanted.
  */
 export function fusesAttention(queries: Tensor, keys: Tensor, mask: Tensor | undefined): boolean {
   const here = [queries, keys].every((x) => x.device === "cpu" && (autocastDType() ?? x.dtype) === "bfloat16");

@@ -129,7 +129,7 @@ interface Native {
   loadLibrary(path: string): void;
   /** Whether products of float32 matrices are those of native/matmul.cpp where they can be. */
   useOwnProducts(on: boolean): void;
-  hasOwnProducts(): boolean;
+  hasOwnProducts(half: boolean): boolean;
   configureAllocator(caching: boolean, cacheLimit: number, memoryLimit: number): void;
   emptyCache(): void;
   resetPeak(): void;

@@ -13,7 +13,7 @@ test("operators of 2.x are optional where 1.13 lacks them", () => {
   const [own, libtorchs] = [true, false].map((ours) => optional.filter((name) => name.startsWith("tessera::") === ours).sort());
   expect(libtorchs).toEqual(["_foreach_copy_", "_foreach_lerp_.Scalar", "_fused_adamw_", "scaled_dot_product_attention"]);
   if (!versionInfo().torch.startsWith("1.")) expect(libtorchs!.filter((name) => !hasOp(name))).toEqual([]);
-  // They need a CPU that multiplies bfloat16, too.
+  // They need a CPU with a micro-kernel for bfloat16, too.
   expect(own).toEqual(["tessera::attention", "tessera::cross_attention", "tessera::linear"]);
   expect(hasOp("tessera::attention")).toBe(hasOp("tessera::cross_attention"));
 });
