@@ -19,12 +19,15 @@ using torch::autograd::variable_list;
 
 constexpr int64_t kRowsOfBlock = 256;  // of scores, which then stay in a core's own cache
 
-// Sizes of one attention: `queries` look at `keys`, all padded to what the micro-kernel likes.
+// What the micro-kernel likes: whole tiles of AMX, or whole panels of ours.
+int64_t padded(int64_t tokens) { return rounded(tokens, kernels::table().multiplyPairs ? 16 : 32); }
+
+// Sizes of one attention: `queries` look at `keys`.
 struct Sizes {
     int64_t batch, queries, keys, heads, depth;
     int64_t queriesPadded, keysPadded, depthPadded;
     Sizes(int64_t batch, int64_t queries, int64_t keys, int64_t heads, int64_t depth)
-        : batch(batch), queries(queries), keys(keys), heads(heads), depth(depth), queriesPadded(rounded(queries, 32)), keysPadded(rounded(keys, 32)),
+        : batch(batch), queries(queries), keys(keys), heads(heads), depth(depth), queriesPadded(padded(queries)), keysPadded(padded(keys)),
           depthPadded(rounded(depth, 32)) {}
     int64_t width() const { return heads * depth; }
 };

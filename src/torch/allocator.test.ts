@@ -1,9 +1,10 @@
 // The caching CPU allocator: what it keeps, gives back and refuses.
-import { afterEach, expect, test } from "vitest";
+import { afterEach, beforeAll, expect, test } from "vitest";
 import { OutOfMemoryError } from "./errors.js";
 import { allocatorStats, configureAllocator, emptyCache, resetPeakMemory, tensor, tidy, zeros } from "./index.js";
 
 const { memoryLimit, cacheLimit } = allocatorStats();
+beforeAll(emptyCache);
 afterEach(() => {
   configureAllocator({ caching: true, memoryLimit, cacheLimit });
   emptyCache();
