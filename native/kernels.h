@@ -171,6 +171,7 @@ struct Table {
     // [columns][depth], `stride` apart -> a panel [depth][panelColumns], zeros after `columns`; by the type of `in`.
     void (*transposePanel[2])(const void* in, int64_t stride, int64_t depth, int64_t columns, float* panel);
     void (*widen)(const Bf16* in, int64_t count, float* out);
+    void (*narrow)(const float* in, int64_t count, Bf16* out);
     void (*multiplyPairs)(const HalfProduct&);  // null where libtorch has a faster one
     void (*copyHead)(const CopyHead&);
     // [rows][depth], `stride` apart -> [depth / 2][padded] of two neighbours each, zeros after `rows`, and [depth][padded]; null for what is

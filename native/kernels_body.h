@@ -652,7 +652,8 @@ void transposePanel(const void* given, int64_t stride, int64_t depth, int64_t co
     }
 }
 
-inline void widenRow(const Bf16* in, int64_t count, float* out) {
+template <class From, class To>
+void convertRow(const From* in, int64_t count, To* out) {
     columns(count, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA { put(out + i, get(in + i)); });
 }
 
@@ -665,7 +666,7 @@ inline void multiplyPairs(const HalfProduct& p) {
         const int64_t rows = p.m - row < kHalfRows ? p.m - row : kHalfRows;
         for (int64_t from = 0; from < p.k; from += kHalfDepth) {
             const int64_t depth = p.k - from < kHalfDepth ? p.k - from : kHalfDepth;
-            for (int64_t r = 0; r < rows; ++r) widenRow(p.a + (row + r) * p.strideA + from, depth, p.scratch + r * apart);
+            for (int64_t r = 0; r < rows; ++r) convertRow(p.a + (row + r) * p.strideA + from, depth, p.scratch + r * apart);
             for (int64_t at = 0; at < p.n; at += kPanel) {
                 const int64_t count = p.n - at < kPanel ? p.n - at : kPanel;
                 for (int64_t k = 0; k < depth; k += 2) {
@@ -703,7 +704,8 @@ constexpr Table made(bool dotsOfHalves) {
             nullptr,
 #endif
             {transposePanel<float>, transposePanel<Bf16>},
-            widenRow,
+            convertRow<Bf16, float>,
+            convertRow<float, Bf16>,
 #ifdef TESSERA_AVX2
             multiplyPairs,
 #else

@@ -123,7 +123,8 @@ void multiply(int64_t m, int64_t n, int64_t depth, const Matrix<T>& a, const Mat
                             table.strip({part, std::min(step, rows - r), std::min(width, n - p * width), l.data + r * l.stride, l.stride, l.packed,
                                          panelOf(p) + k * width, sums + r * strideC + p * width - column, strideC, add || bias || from + k > 0});
                 }
-                if constexpr (half) table.storeRows(sums, rows, columns, strideC, nullptr, {c + row * n + column, n}, nullptr);
+                if constexpr (half)
+                    for (int64_t r = 0; r < rows; ++r) table.narrow(sums + r * strideC, columns, c + (row + r) * n + column);
             }
         });
     }

@@ -1,6 +1,5 @@
 // The library as a whole: version, threads, memory of the allocator, operator libraries.
 import { readFileSync } from "node:fs";
-import { hasOwnProducts, usesFused } from "./fused-switch.js";
 import { type AllocatorStats, libtorch, native, type VersionInfo } from "./native.js";
 
 /** Version, CPU capability and build configuration of the libtorch in use. */
@@ -18,14 +17,10 @@ export function setNumThreads(count: number): void {
 }
 
 /**
- * True where bfloat16 is no slower than float32: the CPU multiplies it by itself (AVX-512 BF16, AMX, Arm's BF16), or products of native/matmul.cpp
- * stand in for libtorch's, which then takes a hundred times as long.
+ * True where the CPU multiplies bfloat16 by itself (AVX-512 BF16, AMX, Arm's BF16). Elsewhere it is converted back and forth, and slower than float32: by
+ * a tenth with AVX2, where it saves memory nevertheless.
  */
 export function hasFastBfloat16(): boolean {
-  return multipliesBfloat16() || (usesFused() && hasOwnProducts("bfloat16"));
-}
-
-function multipliesBfloat16(): boolean {
   try {
     return /\b(avx512_bf16|amx_bf16|bf16)\b/.test(readFileSync("/proc/cpuinfo", "utf8"));
   } catch {
