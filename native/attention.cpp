@@ -20,7 +20,7 @@ using torch::autograd::variable_list;
 constexpr int64_t kRowsOfBlock = 256;  // of scores, which then stay in a core's own cache
 
 // What the micro-kernel likes: whole tiles of AMX, or whole panels of ours.
-int64_t padded(int64_t tokens) { return rounded(tokens, kernels::table().multiplyPairs ? 16 : 32); }
+int64_t padded(int64_t tokens) { return rounded(tokens, kernels::table().multiplyPairs ? kernels::table().panelColumns : 32); }
 
 // Sizes of one attention: `queries` look at `keys`.
 struct Sizes {

@@ -139,6 +139,10 @@ struct Strip {
     bool add;
 };
 
+// A tile of the left matrix that stays in a core's own cache while panels of the right one, as deep as it, pass by; widened rows begin
+// kTileApart numbers after the last, because they would lie on a few of a cache's lines.
+constexpr int64_t kTileRows = 96, kTileDepth = 384, kTileApart = 16;
+
 // c [m][n] (+)= a [m][k] b for even k, with b as pairs of rows [k / 2][n].
 struct HalfProduct {
     int64_t m, n, k;
@@ -151,7 +155,7 @@ struct HalfProduct {
     bool add;
     float* scratch;  // kHalfScratch numbers
 };
-constexpr int64_t kHalfRows = 96, kHalfDepth = 384, kHalfScratch = kHalfRows * (kHalfDepth + 16) + kHalfDepth * 16;
+constexpr int64_t kHalfScratch = kTileRows * (kTileDepth + kTileApart) + kTileDepth * 16;  // a tile and a panel
 
 enum Types { kFloat = 0, kHalf = 1 };
 

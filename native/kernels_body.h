@@ -563,32 +563,23 @@ inline void rowDots(Rows a, Rows b, int64_t rows, int64_t depth, float* dots) {
 #if defined(TESSERA_AVX512)
 #define TESSERA_STRIPS
 constexpr int64_t kStrip = 8, kPanel = 48;
-using V = __m512;
-TESSERA_INLINE V wide(const float* from) { return _mm512_loadu_ps(from); }
-TESSERA_INLINE V wide(float x) { return _mm512_set1_ps(x); }
-TESSERA_INLINE V plusProduct(V sum, V a, V b) { return _mm512_fmadd_ps(a, b, sum); }
-// Added last: sums of sums are nearer to the truth than one long sum.
-TESSERA_INLINE void put(V sum, float* c, int64_t count, bool add) {
+TESSERA_INLINE void addTo(float* c, F sum, int64_t count, bool add) {
     const __mmask16 mask = static_cast<__mmask16>(count >= kLanes ? 0xffff : count > 0 ? (1 << count) - 1 : 0);
-    if (add) sum += _mm512_maskz_loadu_ps(mask, c);
-    _mm512_mask_storeu_ps(c, mask, sum);
+    if (add) sum += (F)_mm512_maskz_loadu_ps(mask, c);
+    _mm512_mask_storeu_ps(c, mask, (__m512)sum);
 }
 #elif defined(TESSERA_AVX2)
 #define TESSERA_STRIPS
 // 12 sums, two parts of the right matrix and a number of the left one: all but one of the 16 registers.
 constexpr int64_t kStrip = 6, kPanel = 16;
-using V = __m256;
-TESSERA_INLINE V wide(const float* from) { return _mm256_loadu_ps(from); }
-TESSERA_INLINE V wide(float x) { return _mm256_set1_ps(x); }
-TESSERA_INLINE V plusProduct(V sum, V a, V b) { return _mm256_fmadd_ps(a, b, sum); }
-TESSERA_INLINE void put(V sum, float* c, int64_t count, bool add) {
+TESSERA_INLINE void addTo(float* c, F sum, int64_t count, bool add) {
     if (count >= kLanes) {
-        if (add) sum += wide(c);
-        _mm256_storeu_ps(c, sum);
+        if (add) sum += load(c);
+        store(c, sum);
     } else if (count > 0) {
         const __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-        if (add) sum += _mm256_maskload_ps(c, mask);
-        _mm256_maskstore_ps(c, mask, sum);
+        if (add) sum += (F)_mm256_maskload_ps(c, mask);
+        _mm256_maskstore_ps(c, mask, (__m256)sum);
     }
 }
 #else
@@ -599,28 +590,29 @@ constexpr int64_t kStrip = 1, kPanel = 16;
 template <int Rows, bool Packed>
 void stripOf(const Strip& a) {
     constexpr int kVectors = kPanel / kLanes;
-    V sums[Rows][kVectors];
+    F sums[Rows][kVectors];
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 3
-        for (int v = 0; v < kVectors; ++v) sums[r][v] = V{};
+        for (int v = 0; v < kVectors; ++v) sums[r][v] = F{};
     const float *left = a.a, *right = a.b;
     const int64_t depth = a.depth, strideA = a.strideA;
     for (int64_t k = 0; k < depth; ++k, right += kPanel, left += Packed ? kStrip : 1) {
-        V b[kVectors];
+        F b[kVectors];
 #pragma GCC unroll 3
-        for (int v = 0; v < kVectors; ++v) b[v] = wide(right + v * kLanes);
+        for (int v = 0; v < kVectors; ++v) b[v] = load(right + v * kLanes);
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r) {
-            const V x = wide(left[Packed ? r : r * strideA]);
+            const float x = left[Packed ? r : r * strideA];
 #pragma GCC unroll 3
-            for (int v = 0; v < kVectors; ++v) sums[r][v] = plusProduct(sums[r][v], b[v], x);
+            for (int v = 0; v < kVectors; ++v) sums[r][v] += b[v] * x;
         }
     }
+    // What c holds is added last: sums of sums are nearer to the truth than one long sum.
 #pragma GCC unroll 3
     for (int v = 0; v < kVectors; ++v)
 #pragma GCC unroll 8
-        for (int r = 0; r < Rows; ++r) put(sums[r][v], a.c + r * a.strideC + v * kLanes, a.columns - v * kLanes, a.add);
+        for (int r = 0; r < Rows; ++r) addTo(a.c + r * a.strideC + v * kLanes, sums[r][v], a.columns - v * kLanes, a.add);
 }
 
 template <bool Packed, int... Less>
@@ -660,12 +652,12 @@ void convertRow(const From* in, int64_t count, To* out) {
 #ifdef TESSERA_AVX2
 // Widened, and then multiplied in float32.
 inline void multiplyPairs(const HalfProduct& p) {
-    constexpr int64_t apart = kHalfDepth + 16;
-    float* panel = p.scratch + kHalfRows * apart;
-    for (int64_t row = 0; row < p.m; row += kHalfRows) {
-        const int64_t rows = p.m - row < kHalfRows ? p.m - row : kHalfRows;
-        for (int64_t from = 0; from < p.k; from += kHalfDepth) {
-            const int64_t depth = p.k - from < kHalfDepth ? p.k - from : kHalfDepth;
+    constexpr int64_t apart = kTileDepth + kTileApart;
+    float* panel = p.scratch + kTileRows * apart;
+    for (int64_t row = 0; row < p.m; row += kTileRows) {
+        const int64_t rows = p.m - row < kTileRows ? p.m - row : kTileRows;
+        for (int64_t from = 0; from < p.k; from += kTileDepth) {
+            const int64_t depth = p.k - from < kTileDepth ? p.k - from : kTileDepth;
             for (int64_t r = 0; r < rows; ++r) convertRow(p.a + (row + r) * p.strideA + from, depth, p.scratch + r * apart);
             for (int64_t at = 0; at < p.n; at += kPanel) {
                 const int64_t count = p.n - at < kPanel ? p.n - at : kPanel;

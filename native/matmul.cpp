@@ -23,13 +23,13 @@ namespace {
 
 using at::Tensor;
 using kernels::Bf16;
+using kernels::kTileApart;
+using kernels::kTileDepth;
+using kernels::kTileRows;
 
-constexpr int64_t kRowsOfTile = 96;       // with kDepth of them in a core's own cache
-constexpr int64_t kDepth = 384;           // of both matrices at a time: a panel of the right one is in the first cache or the second
-constexpr int64_t kApart = 16;            // between widened rows, which would otherwise lie on a few of a cache's lines
-constexpr int64_t kStretch = 4 * kDepth;  // of a float32 right matrix that is packed at a time
-constexpr int64_t kLeast = 1 << 22;       // multiplications in float32; below, and of few rows, packing is most of the work
-constexpr int64_t kLeastHalf = 1 << 12;   // the same in bfloat16
+constexpr int64_t kStretch = 4 * kTileDepth;  // of a float32 right matrix that is packed at a time
+constexpr int64_t kLeast = 1 << 22;           // multiplications in float32; below, and of few rows, packing is most of the work
+constexpr int64_t kLeastHalf = 1 << 12;       // the same in bfloat16
 
 std::atomic<bool> wanted{true};
 
@@ -69,7 +69,7 @@ void packStrips(const Matrix<float>& a, int64_t row, int64_t rows, int64_t from,
     }
 }
 
-// Part of the left matrix as the micro-kernel reads it. `memory` holds kRowsOfTile * (kDepth + kApart) numbers where it is packed.
+// Part of the left matrix as the micro-kernel reads it. `memory` holds kTileRows * (kTileDepth + kTileApart) numbers where it is packed.
 struct Left {
     const float* data;
     int64_t stride;
@@ -81,7 +81,7 @@ Left leftPart(const Matrix<float>& a, int64_t row, int64_t rows, int64_t from, i
     return {memory, depth, true};
 }
 Left leftPart(const Matrix<Bf16>& a, int64_t row, int64_t rows, int64_t from, int64_t depth, float* memory) {
-    constexpr int64_t stride = kDepth + kApart;
+    constexpr int64_t stride = kTileDepth + kTileApart;
     for (int64_t r = 0; r < rows; ++r) kernels::table().widen(a.data + (row + r) * a.row + from, depth, memory + r * stride);
     return {memory, stride, false};
 }
@@ -92,7 +92,7 @@ void multiply(int64_t m, int64_t n, int64_t depth, const Matrix<T>& a, const Mat
     constexpr bool half = std::is_same_v<T, Bf16>;
     const auto& table = kernels::table();
     const int64_t width = table.panelColumns, step = table.stripRows, stretch = half ? depth : std::min(depth, kStretch);
-    const int64_t panels = (n + width - 1) / width, tilesOfRows = (m + kRowsOfTile - 1) / kRowsOfTile;
+    const int64_t panels = (n + width - 1) / width, tilesOfRows = (m + kTileRows - 1) / kTileRows;
     // Where there are few rows, threads share the columns.
     const int64_t groups = std::clamp<int64_t>(4 * at::get_num_threads() / tilesOfRows, 1, panels), panelsOfGroup = (panels + groups - 1) / groups;
     const Tensor packed = at::empty({panels * width * stretch}, at::kFloat);
@@ -104,10 +104,10 @@ void multiply(int64_t m, int64_t n, int64_t depth, const Matrix<T>& a, const Mat
             for (int64_t p = begin; p < end; ++p) packPanel(b, from, count, p * width, std::min(width, n - p * width), panelOf(p));
         });
         at::parallel_for(0, tilesOfRows * groups, 1, [&](int64_t begin, int64_t end) {
-            const Tensor left = packs ? at::empty({kRowsOfTile * (kDepth + kApart)}, at::kFloat) : Tensor();
-            const Tensor tileSums = half ? at::empty({kRowsOfTile * panelsOfGroup * width}, at::kFloat) : Tensor();
+            const Tensor left = packs ? at::empty({kTileRows * (kTileDepth + kTileApart)}, at::kFloat) : Tensor();
+            const Tensor tileSums = half ? at::empty({kTileRows * panelsOfGroup * width}, at::kFloat) : Tensor();
             for (int64_t tile = begin; tile < end; ++tile) {
-                const int64_t row = tile / groups * kRowsOfTile, rows = std::min(kRowsOfTile, m - row), first = tile % groups * panelsOfGroup;
+                const int64_t row = tile / groups * kTileRows, rows = std::min(kTileRows, m - row), first = tile % groups * panelsOfGroup;
                 const int64_t last = std::min(panels, first + panelsOfGroup), column = first * width, columns = std::min(n, last * width) - column;
                 if (columns <= 0) continue;
                 float* sums;
@@ -115,8 +115,8 @@ void multiply(int64_t m, int64_t n, int64_t depth, const Matrix<T>& a, const Mat
                 if constexpr (half) sums = floats(tileSums), strideC = columns;
                 else sums = c + row * n + column, strideC = n;
                 for (int64_t r = 0; bias && from == 0 && r < rows; ++r) std::copy(bias + column, bias + column + columns, sums + r * strideC);
-                for (int64_t k = 0; k < count; k += kDepth) {
-                    const int64_t part = std::min(kDepth, count - k);
+                for (int64_t k = 0; k < count; k += kTileDepth) {
+                    const int64_t part = std::min(kTileDepth, count - k);
                     const Left l = leftPart(a, row, rows, from + k, part, floats(left));
                     for (int64_t p = first; p < last; ++p)
                         for (int64_t r = 0; r < rows; r += step)
@@ -147,11 +147,16 @@ bool isNeeded() {
 #endif
 }
 
+template <class T>
+bool isMadeHere() {
+    return isNeeded<T>() && wanted.load(std::memory_order_relaxed);
+}
+
 // Whether a product is made here, and of what.
 template <class T>
 bool suits(const Tensor& a, const Tensor& b, int64_t dims, Matrix<T>& left, Matrix<T>& right) {
     constexpr bool half = std::is_same_v<T, Bf16>;
-    if (!isNeeded<T>() || !wanted.load(std::memory_order_relaxed) || !isOf<T>(a) || !isOf<T>(b)) return false;
+    if (!isMadeHere<T>() || !isOf<T>(a) || !isOf<T>(b)) return false;
     if (a.dim() != dims || b.dim() != dims || a.size(-1) != b.size(-2)) return false;
     const int64_t rows = a.size(-2), work = rows * a.size(-1) * b.size(-1);
     if (half ? work < kLeastHalf : rows < 2 * kernels::table().stripRows || work < kLeast) return false;
@@ -160,7 +165,7 @@ bool suits(const Tensor& a, const Tensor& b, int64_t dims, Matrix<T>& left, Matr
 
 // bfloat16 matrices with what must be contiguous: the rows of the left one, rows or columns of the right one. Libtorch's way is too slow for any.
 Tensor arranged(const Tensor& t, bool left) {
-    if (!isNeeded<Bf16>() || !wanted.load(std::memory_order_relaxed) || !isOf<Bf16>(t) || t.dim() < 2) return t;
+    if (!isMadeHere<Bf16>() || !isOf<Bf16>(t) || t.dim() < 2) return t;
     return t.stride(-1) == 1 || (!left && t.stride(-2) == 1) ? t : t.contiguous();
 }
 

@@ -12,15 +12,16 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:f
 import { join } from "node:path";
 import { isProgram, projectRoot, SetupError } from "./shared.mjs";
 
+const testsOf = (names) => names.flatMap((name) => [`src/${name}/`, `tests/${name}`]);
+
 /** What depends on which libtorch is there: parts of paths, as vitest takes them (tests/engine/ and tests/engine-scopes.test.ts). */
-const ENGINE = ["torch", "nn", "optim", "models", "methods"]
-  .flatMap((name) => [`src/${name}/`, `tests/${name}`])
-  .concat("tests/engine");
+const ENGINE = [...testsOf(["torch", "nn", "optim", "models", "methods"]), "tests/engine"];
 
 /** Of these, what may run on fused operators. */
-const FUSED = ENGINE.filter((path) => !/^(src|tests).(torch|optim)|engine/.test(path)).concat(
-  ["fused", "matmul", "autocast", "checkpoint"].map((name) => `src/torch/${name}.test.ts`),
-);
+const FUSED = [
+  ...testsOf(["nn", "models", "methods"]),
+  ...["fused", "matmul", "autocast", "checkpoint"].map((name) => `src/torch/${name}.test.ts`),
+];
 
 const BIN = join(projectRoot, "node_modules", ".bin");
 
@@ -56,8 +57,9 @@ async function test(args) {
     total.passed += passed;
     total.failed += failed;
   };
-  add(args.includes("--engine") ? await again(paths) : await vitest(paths));
-  if (args.length === 0) add(await again(FUSED, { TESSERA_FUSED: "0" }));
+  if (args.includes("--engine")) (await again(paths)).forEach(add);
+  else add(await vitest(paths));
+  if (args.length === 0) (await again(FUSED, { TESSERA_FUSED: "0" })).forEach(add);
   return total;
 }
 
@@ -69,12 +71,9 @@ async function again(paths, env) {
   const files = ["src", "tests"]
     .flatMap((folder) => readdirSync(join(projectRoot, folder), { recursive: true }).map((name) => join(folder, name)))
     .filter((file) => file.endsWith(".test.ts") && paths.some((path) => file.includes(path)));
-  const counts = (file) => /memoryStats|allocatorStats/.test(readFileSync(join(projectRoot, file), "utf8"));
-  const runs = await Promise.all([
-    vitest(files.filter(counts), env),
-    vitest([...files.filter((file) => !counts(file)), "--no-isolate"], env),
-  ]);
-  return { passed: runs[0].passed + runs[1].passed, failed: runs[0].failed + runs[1].failed };
+  const counting = files.filter((file) => /memoryStats|allocatorStats/.test(readFileSync(join(projectRoot, file), "utf8")));
+  const others = files.filter((file) => !counting.includes(file));
+  return Promise.all([vitest(counting, env), vitest([...others, "--no-isolate"], env)]);
 }
 
 let reports = 0;
