@@ -12,16 +12,13 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:f
 import { join } from "node:path";
 import { isProgram, projectRoot, SetupError } from "./shared.mjs";
 
-const testsOf = (names) => names.flatMap((name) => [`src/${name}/`, `tests/${name}`]);
-
 /** What depends on which libtorch is there: parts of paths, as vitest takes them (tests/engine/ and tests/engine-scopes.test.ts). */
-const ENGINE = [...testsOf(["torch", "nn", "optim", "models", "methods"]), "tests/engine"];
+const ENGINE = ["torch", "nn", "optim", "models", "methods"]
+  .flatMap((name) => [`src/${name}/`, `tests/${name}`])
+  .concat("tests/engine");
 
 /** Of these, what may run on fused operators. */
-const FUSED = [
-  ...testsOf(["nn", "models", "methods"]),
-  ...["fused", "matmul", "autocast", "checkpoint"].map((name) => `src/torch/${name}.test.ts`),
-];
+const FUSED = ENGINE.filter((path) => path !== "tests/engine");
 
 const BIN = join(projectRoot, "node_modules", ".bin");
 
