@@ -195,6 +195,18 @@ struct Table {
     void (*rowDots)(Rows a, Rows b, int64_t rows, int64_t depth, float* dots);
 };
 
+constexpr int kCubics = 32;
+constexpr float kCubicsOfOne = 5.5f;
+
+/** A function of s >= 0 by cubics in r = s * kCubicsOfOne - n, -1/2 <= r <= 1/2, for the nearest n below kCubics; behind the last it is what it is there. */
+struct Cubics {
+    float coefficients[4][kCubics];
+};
+/** s * P(Z > s), which is max(z, 0) - gelu(z) at z = s and at z = -s; within 1e-6. */
+const Cubics& geluBelow();
+/** gelu's derivative at -s, which is 1 - the one at s; within 2e-6. */
+const Cubics& geluSlopeBelow();
+
 /** The fastest table that this processor runs. */
 const Table& table();
 

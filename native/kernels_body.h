@@ -59,27 +59,53 @@ TESSERA_INLINE V raw(const T* from, int64_t count) {
     return v;
 }
 
-// kLanes numbers, or the first `count` and zeros.
 TESSERA_INLINE F load(const float* from) { return raw<F>(from); }
 TESSERA_INLINE F load(const Bf16* from) { return widen(raw<H>(from)); }
-TESSERA_INLINE F load(const float* from, int64_t count) { return raw<F>(from, count); }
-TESSERA_INLINE F load(const Bf16* from, int64_t count) { return widen(raw<H>(from, count)); }
-
 TESSERA_INLINE void store(float* to, F v) { __builtin_memcpy(to, &v, sizeof v); }
 TESSERA_INLINE void store(Bf16* to, F v) {
     const H h = narrow(v);
     __builtin_memcpy(to, &h, sizeof h);
 }
+
+// The first `count` numbers, fewer than kLanes, and zeros.
+#ifdef TESSERA_AVX512
+TESSERA_INLINE __mmask16 firstLanes(int64_t count) { return static_cast<__mmask16>((1u << count) - 1); }
+TESSERA_INLINE F load(const float* from, int64_t count) { return (F)_mm512_maskz_loadu_ps(firstLanes(count), from); }
+TESSERA_INLINE F load(const Bf16* from, int64_t count) { return widen((H)_mm256_maskz_loadu_epi16(firstLanes(count), from)); }
+TESSERA_INLINE void store(float* to, F v, int64_t count) { _mm512_mask_storeu_ps(to, firstLanes(count), (__m512)v); }
+TESSERA_INLINE void store(Bf16* to, F v, int64_t count) { _mm256_mask_storeu_epi16(to, firstLanes(count), (__m256i)narrow(v)); }
+#else
+TESSERA_INLINE F load(const float* from, int64_t count) { return raw<F>(from, count); }
+TESSERA_INLINE F load(const Bf16* from, int64_t count) { return widen(raw<H>(from, count)); }
 TESSERA_INLINE void store(float* to, F v, int64_t count) { __builtin_memcpy(to, &v, static_cast<std::size_t>(count) * sizeof(float)); }
 TESSERA_INLINE void store(Bf16* to, F v, int64_t count) {
     const H h = narrow(v);
     __builtin_memcpy(to, &h, static_cast<std::size_t>(count) * sizeof(Bf16));
 }
+#endif
 
+// One number of all lanes, halves upon halves: one after another they would take longer than what is summed up in them.
+template <class Combine>
+TESSERA_INLINE float folded(F v, Combine combine) {
+    float lanes[kLanes];
+    store(lanes, v);
+    for (int64_t half = kLanes / 2; half > 0; half /= 2)
+        for (int64_t i = 0; i < half; ++i) lanes[i] = combine(lanes[i], lanes[i + half]);
+    return lanes[0];
+}
 TESSERA_INLINE float total(F v) {
-    float sum = 0;
-    for (int i = 0; i < kLanes; ++i) sum += v[i];
-    return sum;
+#ifdef TESSERA_AVX512
+    return _mm512_reduce_add_ps((__m512)v);
+#else
+    return folded(v, [](float a, float b) TESSERA_LAMBDA { return a + b; });
+#endif
+}
+TESSERA_INLINE float highestOf(F v) {
+#ifdef TESSERA_AVX512
+    return _mm512_reduce_max_ps((__m512)v);
+#else
+    return folded(v, [](float a, float b) TESSERA_LAMBDA { return b > a ? b : a; });
+#endif
 }
 
 // Calls use(i, lanes...) for blocks of kLanes columns, and once for what remains: `block` picks the whole or the counted load.
@@ -101,26 +127,27 @@ TESSERA_INLINE F reciprocal(F x) {
 #endif
 }
 
-// e^x for x <= 0, to about 1e-7 of itself, 0 below -87: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (Cephes' expf).
+// e^x for x <= 0, to about 1e-7 of itself (1e-6 where it is least), 0 below -87: 2^n times a polynomial, fitted to 2^r on [-1/2, 1/2].
 TESSERA_INLINE F exponential(F x) {
+    constexpr float log2e = 1.44269504088896341f;
     // Below, the result would be denormal, which costs a hundred cycles.
     const auto tiny = x < -87.0f;
 #ifdef TESSERA_AVX512
     x = (F)_mm512_max_ps((__m512)x, (__m512)all(-87.0f));
-    const F n = (F)_mm512_roundscale_ps((__m512)(x * 1.44269504088896341f), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const F n = (F)_mm512_roundscale_ps((__m512)(x * log2e), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 #else
     x = tiny ? all(-87.0f) : x;
-    const F shifted = x * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23: the rounded integer is in the low bits
+    const F shifted = x * log2e + 12582912.0f;  // 1.5 * 2^23: the rounded integer is in the low bits
     const F n = shifted - 12582912.0f;
 #endif
-    const F r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    F p = all(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    const F value = p * (r * r) + r + 1.0f;
+    const F r = x * log2e - n;
+    F p = all(1.5353360615e-4f);
+    p = p * r + 1.3398874860e-3f;
+    p = p * r + 9.6184373664e-3f;
+    p = p * r + 5.5503324697e-2f;
+    p = p * r + 2.4022647913e-1f;
+    p = p * r + 6.9314720286e-1f;
+    const F value = p * r + 1.0f;
 #ifdef TESSERA_AVX512
     return tiny ? F{} : (F)_mm512_scalef_ps((__m512)value, (__m512)n);
 #else
@@ -128,19 +155,18 @@ TESSERA_INLINE F exponential(F x) {
 #endif
 }
 
-// The normal distribution's function at z, and e^(-z^2 / 2). Abramowitz and Stegun 7.1.26: within 1e-7.
-TESSERA_INLINE F normalCdf(F z, F& gauss) {
-    const F u = (F)((U)z & 0x7fffffffu) * 0.70710678118654752f;
-    const F t = reciprocal(1.0f + 0.3275911f * u);
-    gauss = exponential(-u * u);
+// The part of the normal distribution beyond `size` >= 0, and e^(-size^2 / 2). Abramowitz and Stegun 7.1.26: within 1e-7.
+TESSERA_INLINE F normalTail(F size, F& gauss) {
+    const F t = reciprocal(1.0f + 0.23164189f * size);
+    gauss = exponential(size * size * -0.5f);
     F p = all(0.5307027145f);
     p = p * t - 0.7265760135f;
     p = p * t + 0.7107068705f;
     p = p * t - 0.142248368f;
     p = p * t + 0.127414796f;
-    const F tail = p * t * gauss;
-    return z >= 0.0f ? 1.0f - tail : tail;
+    return p * t * gauss;
 }
+TESSERA_INLINE F sizeOf(F z) { return (F)((U)z & 0x7fffffffu); }
 
 template <class B, class O>
 void addNorm(const AddNorm& given, int64_t begin, int64_t end) {
@@ -233,16 +259,67 @@ void addNormBackward(const AddNormBackward& given, int64_t begin, int64_t end) {
     }
 }
 
+#ifdef TESSERA_AVX512
+// Cubics in registers, looked up by all lanes at once: half the instructions of normalTail, for what is rounded to bfloat16 anyway.
+struct Lookup {
+    F low[4], high[4];
+    explicit Lookup(const Cubics& given) {
+        for (int i = 0; i < 4; ++i) low[i] = load(given.coefficients[i]), high[i] = load(given.coefficients[i] + kLanes);
+    }
+    TESSERA_INLINE F at(F size) const {
+        const F s = (F)_mm512_min_ps((__m512)all(kCubics - 1.0f), (__m512)(size * kCubicsOfOne));  // in this order NaN stays one
+        const F shifted = s + 12582912.0f;  // 1.5 * 2^23: the rounded integer is in the low bits, of which the permutation takes five
+        const F r = s - (shifted - 12582912.0f);
+        const auto pick = [&](int i) TESSERA_LAMBDA { return (F)_mm512_permutex2var_ps((__m512)low[i], (__m512i)shifted, (__m512)high[i]); };
+        return ((pick(3) * r + pick(2)) * r + pick(1)) * r + pick(0);
+    }
+};
+#endif
+
+// z times the part of the normal distribution below z.
+template <class T>
+struct Gelu {
+    TESSERA_INLINE F at(F z) const {
+        F gauss;
+        const F size = sizeOf(z);
+        return (z <= 0.0f ? F{} : z) - size * normalTail(size, gauss);
+    }
+};
+template <class T>
+struct GeluSlope {
+    TESSERA_INLINE F at(F z) const {
+        F gauss;
+        const F tail = normalTail(sizeOf(z), gauss);
+        return (z >= 0.0f ? 1.0f - tail : tail) + z * gauss * 0.39894228040143268f;
+    }
+};
+#ifdef TESSERA_AVX512
+template <>
+struct Gelu<Bf16> {
+    Lookup table{geluBelow()};
+    TESSERA_INLINE F at(F z) const { return (z <= 0.0f ? F{} : z) - table.at(sizeOf(z)); }
+};
+template <>
+struct GeluSlope<Bf16> {
+    Lookup table{geluSlopeBelow()};
+    TESSERA_INLINE F at(F z) const {
+        const F below = table.at(sizeOf(z));
+        return z > 0.0f ? 1.0f - below : below;
+    }
+};
+#endif
+
 template <class T>
 void biasGelu(const BiasGelu& given, int64_t begin, int64_t end) {
     const BiasGelu a = given;
+    const Gelu<T> gelu;
     for (int64_t row = begin; row < end; ++row) {
         const T* x = static_cast<const T*>(a.x) + row * a.width;
         T* out = static_cast<T*>(a.out) + row * a.width;
         columns(a.width, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA {
-            F z = get(x + i), gauss;
+            F z = get(x + i);
             if (a.bias) z += get(a.bias + i);
-            put(out + i, z * normalCdf(z, gauss));
+            put(out + i, gelu.at(z));
         });
     }
 }
@@ -250,15 +327,15 @@ void biasGelu(const BiasGelu& given, int64_t begin, int64_t end) {
 template <class T>
 void biasGeluBackward(const BiasGeluBackward& given, int64_t begin, int64_t end) {
     const BiasGeluBackward a = given;
+    const GeluSlope<T> slope;
     for (int64_t row = begin; row < end; ++row) {
         const T* x = static_cast<const T*>(a.x) + row * a.width;
         const T* outGrad = static_cast<const T*>(a.outGrad) + row * a.width;
         T* xGrad = static_cast<T*>(a.xGrad) + row * a.width;
         columns(a.width, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA {
-            F z = get(x + i), gauss;
+            F z = get(x + i);
             if (a.bias) z += get(a.bias + i);
-            const F cdf = normalCdf(z, gauss);
-            const F d = get(outGrad + i) * (cdf + z * gauss * 0.39894228040143268f);
+            const F d = get(outGrad + i) * slope.at(z);
             put(xGrad + i, d);
             if (a.biasGrad) put(a.biasGrad + i, get(a.biasGrad + i) + d);
         });
@@ -312,8 +389,7 @@ float pairedEntropy(const PairedEntropy& given, float* logSum) {
         const F s = load(logits + i);
         most = s > most ? s : most;
     }
-    float highest = -__builtin_inff();
-    for (int k = 0; k < kLanes; ++k) highest = most[k] > highest ? most[k] : highest;
+    float highest = highestOf(most);
     const int64_t rest = a.width - i;
     const F last = rest ? load(logits + i, rest) : F{};
     for (int64_t k = 0; k < rest; ++k) highest = last[k] > highest ? last[k] : highest;
@@ -350,6 +426,7 @@ inline void copyHead(const CopyHead& given) {
     for (int64_t row = 0; row < a.rows; ++row) {
         const Bf16* in = a.in.data + row * a.in.stride;
         Bf16* out = a.out + row * a.padded;
+        for (int64_t i = a.depth; i < 2 * a.depth; i += 32) __builtin_prefetch(in + i);  // the next head's
         columns(a.depth, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA {
             F x = get(in + i);
             if (a.bias) x += get(a.bias + i);
@@ -394,6 +471,7 @@ TESSERA_INLINE U mixed(U a, U b) {
 
 template <int Step>
 TESSERA_INLINE void exchange(U (&rows)[16]) {
+#pragma GCC unroll 16
     for (int i = 0; i < 16; ++i) {
         if (i & Step) continue;
         const U a = rows[i], b = rows[i + Step];
@@ -413,21 +491,33 @@ TESSERA_INLINE void transpose(U (&rows)[kLanes]) {
 inline void transposePairs(Rows in, int64_t rows, int64_t depth, int64_t padded, uint32_t* pairs, Bf16* transposed) {
     for (int64_t r = 0; r < padded; r += kLanes) {
         for (int64_t c = 0; c < depth; c += 2 * kLanes) {
+            // The loops are unrolled so that the block is in registers.
             U block[kLanes];
             const int64_t count = depth - c;
-            for (int64_t i = 0; i < kLanes; ++i) {
-                const Bf16* from = in.data + (r + i) * in.stride + c;
-                __builtin_prefetch(from + 32 * in.stride);  // rows lie too far apart for the processor to guess
-                block[i] = r + i >= rows ? U{} : count >= 2 * kLanes ? raw<U>(from) : raw<U>(from, count);
+            const Bf16* from = in.data + r * in.stride + c;
+            for (int64_t i = 0; i < kLanes; ++i) __builtin_prefetch(from + (i + 32) * in.stride);  // rows lie too far apart for the processor to guess
+            if (r + kLanes <= rows && count >= 2 * kLanes) {
+#pragma GCC unroll 16
+                for (int64_t i = 0; i < kLanes; ++i) block[i] = raw<U>(from + i * in.stride);
+            } else {
+#pragma GCC unroll 16
+                for (int64_t i = 0; i < kLanes; ++i)
+                    block[i] = r + i >= rows ? U{} : raw<U>(from + i * in.stride, count < 2 * kLanes ? count : 2 * kLanes);
             }
             transpose(block);
-            for (int64_t i = 0; i < kLanes; ++i) {
-                const int64_t row = c / 2 + i;
-                if (pairs) __builtin_memcpy(pairs + row * padded + r, &block[i], sizeof(U));
-                if (!transposed) continue;
-                const H even = shortened(block[i] & 0xffff), odd = shortened(block[i] >> 16);
-                __builtin_memcpy(transposed + 2 * row * padded + r, &even, sizeof(H));
-                __builtin_memcpy(transposed + (2 * row + 1) * padded + r, &odd, sizeof(H));
+            if (pairs) {
+                uint32_t* to = pairs + c / 2 * padded + r;
+#pragma GCC unroll 16
+                for (int64_t i = 0; i < kLanes; ++i) __builtin_memcpy(to + i * padded, &block[i], sizeof(U));
+            }
+            if (transposed) {
+                Bf16* to = transposed + c * padded + r;
+#pragma GCC unroll 16
+                for (int64_t i = 0; i < kLanes; ++i) {
+                    const H even = shortened(block[i] & 0xffff), odd = shortened(block[i] >> 16);
+                    __builtin_memcpy(to + 2 * i * padded, &even, sizeof(H));
+                    __builtin_memcpy(to + (2 * i + 1) * padded, &odd, sizeof(H));
+                }
             }
         }
     }
@@ -459,35 +549,43 @@ inline void rowSums(const Bf16* in, int64_t rows, int64_t columnCount, float* su
 
 inline void softmaxRows(const SoftmaxRows& given) {
     const SoftmaxRows a = given;
-    constexpr float kNone = -1e30f;
+    const int64_t whole = a.count / kLanes * kLanes, rest = a.count - whole;
+    I beyond;  // lanes of the last vector that are no key's
+    for (int i = 0; i < kLanes; ++i) beyond[i] = i < rest ? 0 : -1;
     for (int64_t row = 0; row < a.rows; ++row) {
         const float* scores = a.scores + row * a.padded;
         const float* mask = a.mask ? a.mask + row * a.maskStride : nullptr;
         Bf16* weights = a.weights + row * a.padded;
-        F most = all(kNone);
-        int64_t i = 0;
-        for (; i + kLanes <= a.count; i += kLanes) {
-            F s = load(scores + i);
-            if (mask) s += load(mask + i);
+        const auto scoresAt = [&](int64_t i) TESSERA_LAMBDA {
+            const F s = load(scores + i);
+            return mask ? s + load(mask + i) : s;
+        };
+        F last = {}, most = all(-1e30f);
+        if (rest) {
+            last = load(scores + whole);
+            if (mask) last += load(mask + whole, rest);
+            last = beyond ? all(-__builtin_inff()) : last;
+            most = last > most ? last : most;
+        }
+        for (int64_t i = 0; i < whole; i += kLanes) {
+            const F s = scoresAt(i);
             most = s > most ? s : most;
         }
-        float highest = kNone;
-        for (int k = 0; k < kLanes; ++k) highest = most[k] > highest ? most[k] : highest;
-        for (int64_t k = i; k < a.count; ++k) {
-            const float s = scores[k] + (mask ? mask[k] : 0.0f);
-            highest = s > highest ? s : highest;
-        }
+        const float highest = highestOf(most);
         F sums = {};
-        columns(a.count, [&](int64_t k, auto get, auto put) TESSERA_LAMBDA {
-            F s = get(scores + k);
-            if (mask) s += get(mask + k);
-            const F e = exponential(s - highest);
-            put(weights + k, e);
-            if (k + kLanes <= a.count) sums += e;
-            else
-                for (int64_t lane = 0; lane < a.count - k; ++lane) sums[lane] += e[lane];
-        });
-        for (int64_t k = a.count; k < a.padded; ++k) weights[k] = 0;
+        for (int64_t i = 0; i < whole; i += kLanes) {
+            const F e = exponential(scoresAt(i) - highest);
+            store(weights + i, e);
+            sums += e;
+        }
+        int64_t done = whole;
+        if (rest) {
+            const F e = exponential(last - highest);
+            store(weights + whole, e);
+            sums += e;
+            done += kLanes;
+        }
+        for (; done < a.padded; done += kLanes) store(weights + done, F{});
         const float sum = total(sums);
         a.factor[row] = 1.0f / sum;
         a.logSum[row] = highest + __builtin_logf(sum);
@@ -519,21 +617,21 @@ inline void softmaxBackward(const SoftmaxBackward& given) {
 }
 
 inline void storeRows(const float* in, int64_t rows, int64_t depth, int64_t padded, const float* factors, RowsOut out, float* sums) {
-    columns(depth, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA {
-        F sum = {};
-        for (int64_t row = 0; row < rows; ++row) {
-            const F x = get(in + row * padded + i) * (factors ? factors[row] : 1.0f);
+    for (int64_t row = 0; row < rows; ++row) {
+        const float factor = factors ? factors[row] : 1.0f;
+        columns(depth, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA {
+            const F x = get(in + row * padded + i) * factor;
             put(out.data + row * out.stride + i, x);
-            sum += x;
-        }
-        if (sums) put(sums + i, get(sums + i) + sum);
-    });
+            if (sums) put(sums + i, get(sums + i) + x);
+        });
+    }
 }
 
 inline void storeTransposed(const float* in, int64_t rows, int64_t depth, int64_t stride, float factor, RowsOut out, float* sums) {
     for (int64_t r = 0; r < rows; r += kLanes) {
         for (int64_t c = 0; c < depth; c += kLanes) {
             U block[kLanes];
+#pragma GCC unroll 16
             for (int64_t i = 0; i < kLanes; ++i) block[i] = raw<U>(in + (c + i) * stride + r);
             transpose(block);
             const int64_t count = rows - r < kLanes ? rows - r : kLanes;
@@ -564,7 +662,7 @@ inline void rowDots(Rows a, Rows b, int64_t rows, int64_t depth, float* dots) {
 #define TESSERA_STRIPS
 constexpr int64_t kStrip = 8, kPanel = 48;
 TESSERA_INLINE void addTo(float* c, F sum, int64_t count, bool add) {
-    const __mmask16 mask = static_cast<__mmask16>(count >= kLanes ? 0xffff : count > 0 ? (1 << count) - 1 : 0);
+    const __mmask16 mask = count >= kLanes ? 0xffff : firstLanes(count > 0 ? count : 0);
     if (add) sum += (F)_mm512_maskz_loadu_ps(mask, c);
     _mm512_mask_storeu_ps(c, mask, (__m512)sum);
 }

@@ -8,6 +8,9 @@
 #include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <mutex>
+#include <unordered_map>
+
 namespace tessera {
 
 namespace {
@@ -84,9 +87,48 @@ void weightGradient(const Tensor& outGrad, const Tensor& x, float* grads, float*
         for (int64_t i = 0; i < out; ++i) biasGrad[i] += biasOf(share)[i];
 }
 
+// Weights in bfloat16. Passes through the same layer share one, for as long as one of them holds it for its gradient and the weight is not changed.
+class Halves {
+public:
+    Tensor of(const Tensor& weight) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        const auto found = kept_.find(weight.unsafeGetTensorImpl());
+        const int64_t version = weight._version();
+        if (found != kept_.end() && found->second.version == version) {
+            if (auto half = found->second.half.lock()) return Tensor(std::move(half));
+        }
+        if (found == kept_.end() && kept_.size() >= limit_) dropUnheld();
+        const Tensor half = weight.to(at::kBFloat16);
+        kept_.insert_or_assign(weight.unsafeGetTensorImpl(), Kept{Weak(weight.getIntrusivePtr()), Weak(half.getIntrusivePtr()), version});
+        return half;
+    }
+
+private:
+    using Weak = c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>;
+    struct Kept {
+        Weak weight;  // while it is there no other tensor has its address
+        Weak half;
+        int64_t version;
+    };
+
+    void dropUnheld() {
+        for (auto each = kept_.begin(); each != kept_.end();) each = each->second.half.expired() ? kept_.erase(each) : std::next(each);
+        limit_ = std::max<size_t>(64, 2 * kept_.size());
+    }
+
+    std::mutex mutex_;
+    std::unordered_map<c10::TensorImpl*, Kept> kept_;
+    size_t limit_ = 64;
+};
+
+Tensor halfOf(const Tensor& weight) {
+    static Halves halves;
+    return halves.of(weight);
+}
+
 struct LinearFunction : torch::autograd::Function<LinearFunction> {
     static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Optional<Tensor>& bias) {
-        const Tensor from = x.contiguous(), half = weight.to(at::kBFloat16);
+        const Tensor from = x.contiguous(), half = halfOf(weight);
         const bool biased = bias.has_value() && bias->defined();
         ctx->save_for_backward({from, half});
         ctx->saved_data["biased"] = biased;
@@ -100,10 +142,11 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
         const int64_t in = half.size(1), out = half.size(0);
         const Tensor outGrad = given[0].contiguous().view({-1, out}), rows = x.view({-1, in});
         const Tensor xGrad = ctx->needs_input_grad(0) ? outGrad.mm(half).view(x.sizes()) : Tensor();
-        if (!ctx->needs_input_grad(1) && !ctx->needs_input_grad(2)) return {xGrad, Tensor(), Tensor()};
+        const bool biased = ctx->saved_data["biased"].toBool();  // without a bias there is no third input to ask about
+        if (!ctx->needs_input_grad(1) && !(biased && ctx->needs_input_grad(2))) return {xGrad, Tensor(), Tensor()};
         RECORD_FUNCTION("tessera::weight_gradient", std::vector<c10::IValue>({outGrad, rows}));
         const Tensor grads = at::empty({out, in}, at::kFloat);
-        const Tensor biasGrad = ctx->saved_data["biased"].toBool() ? at::empty({out}, at::kFloat) : Tensor();
+        const Tensor biasGrad = biased ? at::empty({out}, at::kFloat) : Tensor();
         weightGradient(outGrad, rows, static_cast<float*>(grads.data_ptr()), biasGrad.defined() ? static_cast<float*>(biasGrad.data_ptr()) : nullptr);
         return {xGrad, grads, biasGrad};
     }

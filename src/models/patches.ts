@@ -32,7 +32,16 @@ export function spreadCells(cells: Tensor, grid: readonly [number, number], fact
 /** Mean and deviation of each patch's pixels, [B, N, 1] each; the variance is the unbiased one, plus 1e-6, as in MAE's code. */
 export function patchMoments(patches: Tensor): { mean: Tensor; deviation: Tensor } {
   const mean = patches.mean(-1, { keepdim: true });
-  return { mean, deviation: patches.var(-1, { keepdim: true }).add(1e-6).sqrt() };
+  // libtorch's own variance takes one number after another.
+  const apart = patches.sub(mean);
+  const squares = apart.mul(apart).sum(-1, { keepdim: true });
+  return {
+    mean,
+    deviation: squares
+      .div((patches.shape.at(-1) as number) - 1)
+      .add(1e-6)
+      .sqrt(),
+  };
 }
 
 /** Rows of [B, N, C] by their numbers [B, n], int64: [B, n, C]. */

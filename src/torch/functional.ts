@@ -1,7 +1,6 @@
 // The functions of torch.nn.functional that the layers are made of. Shapes as in PyTorch: images are [N, C, H, W].
 import { aten } from "./aten.js";
 import { autocast, autocastDType } from "./autocast.js";
-import { isGradEnabled } from "./autograd.js";
 import { ArgumentError } from "./errors.js";
 import { hasOwnProducts, usesFused } from "./fused-switch.js";
 import { libtorch } from "./native.js";
@@ -22,7 +21,7 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
  * bfloat16 (AMX, or AVX-512).
  */
 function trainsInHalf(x: Tensor, weight: Tensor, bias: Tensor | null): boolean {
-  if (autocastDType() !== "bfloat16" || !usesFused() || !isGradEnabled() || !aten.halfLinear.available) return false;
+  if (autocastDType() !== "bfloat16" || !usesFused() || !aten.halfLinear.available) return false;
   const fits = (each: Tensor) => each.device === "cpu" && each.dtype === "float32";
   return weight.requiresGrad && weight.ndim === 2 && fits(weight) && (!bias || fits(bias)) && (x.dtype === "bfloat16" || fits(x));
 }

@@ -10,17 +10,20 @@ import {
   biasGelu,
   crossAttention,
   fusesAttention,
+  gelu,
   grad,
   hasOp,
   jointAttention,
   linear,
   manualSeed,
+  noGrad,
   normFor,
   ones,
   op,
   pairedCrossEntropy,
   randn,
   type Tensor,
+  tensor,
   tidy,
   usesFused,
   weightNorm,
@@ -173,6 +176,44 @@ describe.each(["float32", "bfloat16"] as const)("in %s", (dtype) => {
   });
 });
 
+test("GELU in bfloat16 wherever it bends, far away, and of what is not a number", () => {
+  tidy(() => {
+    const at = (numbers: number[]) => tensor(numbers).to("bfloat16");
+    const near = at(Array.from({ length: 4097 }, (_, i) => (i - 2048) / 256));
+    const valueAndSlope = (x: Tensor, fn: (x: Tensor) => Tensor) => {
+      const z = x.detach();
+      z.requiresGrad = true;
+      const value = fn(z);
+      return [value.detach(), grad([value.sum()], [z])[0]!];
+    };
+    const found = valueAndSlope(near, (z) => biasGelu(z, null));
+    const expected = valueAndSlope(near.to("float64"), (z) => gelu(z));
+    for (const [i, each] of found.entries()) {
+      const allowed = expected[i]!.abs().div(256).add(3e-6);
+      expect(each.to("float64").sub(expected[i]!).abs().div(allowed).norm({ p: Number.POSITIVE_INFINITY }).item()).toBeLessThan(
+        1,
+      );
+    }
+    const [far, slope] = valueAndSlope(at([-3e38, -50, 50, 3e38]), (z) => biasGelu(z, null));
+    expect(
+      far!
+        .float()
+        .clamp({ min: -1, max: 1 })
+        .sub(tensor([0, 0, 1, 1]))
+        .norm()
+        .item(),
+    ).toBeLessThan(1e-6);
+    expect(
+      slope!
+        .float()
+        .sub(tensor([0, 0, 1, 1]))
+        .norm()
+        .item(),
+    ).toBeLessThan(1e-6);
+    for (const each of valueAndSlope(at([Number.NaN]), (z) => biasGelu(z, null))) expect(each.float().item()).toBeNaN();
+  });
+});
+
 test("cross-entropies of far logits are finite, and of what is not a number are none", () => {
   const certain = zeros([1, 2, 40]);
   certain.select(2, 7).fill_(1);
@@ -261,6 +302,30 @@ describe.skipIf(!half)("on a CPU with a micro-kernel for bfloat16", () => {
     const weights = (mask ? scores.add(mask) : scores).softmax(-1);
     return weights.matmul(v!).transpose(1, 2).reshape([batch, length, -1]);
   }
+
+  test.runIf(halfLinear)("a layer's passes share its rounded weight until it changes", () => {
+    tidy(() => {
+      manualSeed(0);
+      const [x, weight] = [randn([5, 32]).to("bfloat16"), randn([48, 32])];
+      weight.requiresGrad = true;
+      const pass = () => autocast({}, () => linear(x, weight));
+      const rounded = () => x.float().matmul(weight.detach().to("bfloat16").float().t());
+      const first = pass();
+      expect(distance(first, rounded())).toBeLessThan(1e-2);
+      expect(distance(noGrad(pass), first)).toBe(0);
+      noGrad(() => weight.mul_(-1));
+      expect(distance(pass(), rounded())).toBeLessThan(1e-2);
+      expect(distance(noGrad(pass), first.neg())).toBe(0);
+      // The pass before the change goes back through the weight that it went forward through.
+      const leaf = x.detach();
+      leaf.requiresGrad = true;
+      const before = autocast({}, () => linear(leaf, weight));
+      const expected = weight.detach().to("bfloat16").float().sum(0).expand([5, 32]);
+      noGrad(() => weight.fill_(0));
+      expect(distance(grad([before], [leaf], { gradients: [ones([5, 48]).to("bfloat16")] })[0]!, expected)).toBeLessThan(1e-2);
+      expect(pass().norm().item()).toBe(0);
+    });
+  });
 
   test("attention over all tokens, with and without bias and mask", () => {
     fc.assert(
