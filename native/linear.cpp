@@ -19,7 +19,7 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t kStretch = 512;     // rows that are packed at a time
+constexpr int64_t kStretch = 512;     // rows that are packed at a time, or half as many more
 constexpr int64_t kOutOfBlock = 192;  // outputs and inputs of one product: both packed parts of it fit a core's own cache
 constexpr int64_t kInOfBlock = 192;
 constexpr int64_t kLeastRows = 1024;  // of a share
@@ -38,7 +38,10 @@ Range partOf(int64_t size, int64_t parts, int64_t each) {
 // grads [out][in] = outGrad^T x and biasGrad [out] = the sums of outGrad's columns (null: not wanted), over some rows and for some of the outputs.
 void weightGradient(const Tensor& outGrad, const Tensor& x, Range rows, Range outs, float* grads, float* biasGrad) {
     const auto& k = kernels::table();
-    const int64_t out = outGrad.size(1), in = x.size(1), stretch = std::min(kStretch, rounded(rows.end - rows.begin, 32)), apart = stretch + kApart;
+    const int64_t out = outGrad.size(1), in = x.size(1), all = rows.end - rows.begin;
+    // Stretches of equal length: a short one at the end would take as many sums from memory and back as a long one.
+    const int64_t stretches = std::max<int64_t>(1, (all + kStretch / 2) / kStretch), stretch = rounded((all + stretches - 1) / stretches, 32);
+    const int64_t apart = stretch + kApart;
     Scratch scratch(2 * (rounded(in, 16) * stretch + kOutOfBlock * apart));
     uint32_t* pairs = scratch.take<uint32_t>(rounded(in, 16) * stretch / 2);
     Bf16* transposed = scratch.take<Bf16>(kOutOfBlock * apart);

@@ -17,8 +17,8 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
 }
 
 /**
- * Where autocast would round a float32 weight that is trained: native/linear.cpp has a faster gradient for it, on a CPU that multiplies
- * bfloat16 (AMX, or AVX-512).
+ * Where autocast would round a float32 weight that is trained: native/linear.cpp has a faster gradient for it, and lets all passes share the
+ * rounded weight, those without gradient too.
  */
 function trainsInHalf(x: Tensor, weight: Tensor, bias: Tensor | null): boolean {
   if (autocastDType() !== "bfloat16" || !usesFused() || !aten.halfLinear.available) return false;
