@@ -7,8 +7,8 @@ export function patchTarget(images: Tensor, patch: number, normalize: boolean): 
   return noGrad(() => {
     const patches = patchify(images, patch);
     if (!normalize) return patches;
-    const { mean, deviation } = patchMoments(patches);
-    return patches.sub(mean).div(deviation);
+    const { centred, deviation } = patchMoments(patches);
+    return centred.div(deviation);
   });
 }
 

@@ -29,19 +29,24 @@ export function spreadCells(cells: Tensor, grid: readonly [number, number], fact
   return tidy(() => cells.unflatten(1, grid).repeatInterleave(factor, 1).repeatInterleave(factor, 2));
 }
 
-/** Mean and deviation of each patch's pixels, [B, N, 1] each; the variance is the unbiased one, plus 1e-6, as in MAE's code. */
-export function patchMoments(patches: Tensor): { mean: Tensor; deviation: Tensor } {
+/**
+ * Mean and deviation of each patch's pixels, [B, N, 1] each, and the patches less their mean; the variance is the unbiased one, plus 1e-6, as in
+ * MAE's code.
+ */
+export function patchMoments(patches: Tensor): { mean: Tensor; deviation: Tensor; centred: Tensor } {
   const mean = patches.mean(-1, { keepdim: true });
+  const centred = patches.sub(mean);
+  const [, , pixels = 0] = patches.shape;
   // libtorch's own variance takes one number after another.
-  const apart = patches.sub(mean);
-  const squares = apart.mul(apart).sum(-1, { keepdim: true });
-  return {
-    mean,
-    deviation: squares
-      .div((patches.shape.at(-1) as number) - 1)
+  const deviation = tidy(() =>
+    centred
+      .mul(centred)
+      .sum(-1, { keepdim: true })
+      .div(pixels - 1)
       .add(1e-6)
       .sqrt(),
-  };
+  );
+  return { mean, deviation, centred };
 }
 
 /** Rows of [B, N, C] by their numbers [B, n], int64: [B, n, C]. */
