@@ -127,7 +127,7 @@ TESSERA_INLINE F reciprocal(F x) {
 #endif
 }
 
-// e^x for x <= 0, to about 1e-7 of itself (3e-6 where it is least), 0 below -87: 2^n times a polynomial fitted to 2^r on [-1/2, 1/2].
+// e^x for x <= 0, to about 1e-7 of itself (4e-6 where it is least), 0 below -87: 2^n times a polynomial fitted to 2^r on [-1/2, 1/2].
 TESSERA_INLINE F exponential(F x) {
     constexpr float log2e = 1.44269504088896341f;
     // Below, the result would be denormal, which costs a hundred cycles.

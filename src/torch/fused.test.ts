@@ -160,6 +160,14 @@ describe.each(["float32", "bfloat16"] as const)("in %s", (dtype) => {
     );
   });
 
+  test.each([1, 2, 3])("rows of given lengths, %i of them", (rows) => {
+    tidy(() => {
+      manualSeed(rows);
+      const inputs = { v: randn([rows, 40]).add(0.1), g: randn([rows, 1]).add(2) };
+      inPrecision(dtype === "bfloat16", () => compare(({ v, g }) => ({ out: weightNorm(v!, g!) }), inputs, tolerance));
+    });
+  });
+
   test("cross-entropies of views with the distributions they are paired with", () => {
     fc.assert(
       fc.property(size(5), size(3), size(4), fc.integer({ min: 8, max: 90 }), (views, teachers, samples, classes) =>
