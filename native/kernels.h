@@ -157,6 +157,9 @@ struct HalfProduct {
 };
 constexpr int64_t kHalfScratch = kTileRows * (kTileDepth + kTileApart) + kTileDepth * 16;  // a tile and a panel
 
+// The longest piece of numbers of which notBelow says which are not below another.
+constexpr int64_t kPlaces = 256;
+
 enum Types { kFloat = 0, kHalf = 1 };
 
 /** All loops for one instruction set. Rows [begin, end) of each; indices are Types. */
@@ -193,6 +196,8 @@ struct Table {
     void (*storeTransposed)(const float* in, int64_t rows, int64_t depth, int64_t columns, float factor, RowsOut out, float* sums);
     // dots[i] = the product of rows i of a and b.
     void (*rowDots)(Rows a, Rows b, int64_t rows, int64_t depth, float* dots);
+    // Writes where in `in` numbers are not below `least`, in order; returns how many. `count` is at most kPlaces, and so is the room for places.
+    int64_t (*notBelow)(const float* in, int64_t count, float least, int32_t* places);
 };
 
 constexpr int kCubics = 32;

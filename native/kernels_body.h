@@ -656,6 +656,30 @@ inline void rowDots(Rows a, Rows b, int64_t rows, int64_t depth, float* dots) {
     }
 }
 
+// ---- the highest of many numbers -----------------------------------------------------------------------------------------
+
+// One bit for each lane that is not below `least`.
+TESSERA_INLINE uint32_t lanesNotBelow(F v, float least) {
+#if defined(TESSERA_AVX512)
+    return _mm512_cmp_ps_mask((__m512)v, (__m512)all(least), _CMP_GE_OQ);
+#elif defined(TESSERA_AVX2)
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps((__m256)v, (__m256)all(least), _CMP_GE_OQ)));
+#else
+    uint32_t lanes = 0;
+    for (int64_t i = 0; i < kLanes; ++i) lanes |= static_cast<uint32_t>(v[i] >= least) << i;
+    return lanes;
+#endif
+}
+
+inline int64_t notBelow(const float* in, int64_t count, float least, int32_t* places) {
+    int64_t found = 0, i = 0;
+    for (; i + kLanes <= count; i += kLanes)
+        for (uint32_t lanes = lanesNotBelow(load(in + i), least); lanes; lanes &= lanes - 1) places[found++] = static_cast<int32_t>(i) + __builtin_ctz(lanes);
+    for (; i < count; ++i)
+        if (in[i] >= least) places[found++] = static_cast<int32_t>(i);
+    return found;
+}
+
 // ---- products of matrices ------------------------------------------------------------------------------------------------
 
 #if defined(TESSERA_AVX512)
@@ -809,7 +833,8 @@ constexpr Table made(bool dotsOfHalves) {
             softmaxBackward,
             storeRows,
             storeTransposed,
-            rowDots};
+            rowDots,
+            notBelow};
 }
 
 #undef TESSERA_STRIPS

@@ -15,6 +15,7 @@ void registerFused();      // fused.cpp
 void registerPrototypes(); // prototypes.cpp
 void registerAttention();  // attention.cpp
 void registerLinear();     // linear.cpp
+void registerNearest();    // nearest.cpp
 
 namespace {
 
@@ -116,6 +117,7 @@ NAPI_MODULE_INIT() {
         registerPrototypes();
         registerAttention();
         registerLinear();
+        registerNearest();
         exportRuntime(env, exports);
         exportAllocator(env, exports);
         exportMatmul(env, exports);

@@ -1,7 +1,18 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { collectGarbage } from "../../tests/garbage.js";
-import { fromTypedArray, Generator, memoryStats, normalize, randn, type Tensor, tensor, tidy, zeros } from "../torch/index.js";
+import {
+  fromTypedArray,
+  Generator,
+  memoryStats,
+  normalize,
+  randn,
+  type Tensor,
+  tensor,
+  tidy,
+  withFused,
+  zeros,
+} from "../torch/index.js";
 import { EvaluateError, nearestNeighbors } from "./index.js";
 
 /** Vectors whose norms are powers of two, so that similarities are exact and tie often. */
@@ -31,17 +42,19 @@ describe("nearestNeighbors", () => {
       fc.integer({ min: 1, max: 150 }),
       fc.integer({ min: 1, max: 4 }),
       fc.integer({ min: 1, max: 160 }),
-      (bank, queries, wanted, queryChunk, bankChunk) => {
+      fc.boolean(),
+      (bank, queries, wanted, queryChunk, bankChunk, fused) => {
         const k = Math.min(wanted, bank.length);
         tidy(() => {
-          const found = nearestNeighbors({ bank: tensor(bank), queries: tensor(queries), k, queryChunk, bankChunk });
+          const options = { bank: tensor(bank), queries: tensor(queries), k, queryChunk, bankChunk };
+          const found = withFused(fused, () => nearestNeighbors(options));
           const expected = queries.map((query) => exactNeighbors(bank, query, k));
           expect(found.indices.tolist()).toEqual(expected.map((row) => row.map(([, index]) => index)));
           expect(found.similarities.tolist()).toEqual(expected.map((row) => row.map(([similarity]) => similarity + 0)));
         });
       },
     );
-    fc.assert(property, { numRuns: 150 });
+    fc.assert(property, { numRuns: 300 });
   });
 
   it("equals one product and one topk on features without ties", () => {
@@ -50,8 +63,11 @@ describe("nearestNeighbors", () => {
       const bank = randn([3000, 24], { generator });
       const queries = randn([70, 24], { generator });
       const whole = normalize(queries).mm(normalize(bank).t()).topk(25);
-      for (const bankChunk of [65_536, 1111, 700]) {
-        const found = nearestNeighbors({ bank, queries, k: 25, queryChunk: 32, bankChunk });
+      for (const [bankChunk, fused] of [65_536, 1111, 700].flatMap((chunk) => [
+        [chunk, true] as const,
+        [chunk, false] as const,
+      ])) {
+        const found = withFused(fused, () => nearestNeighbors({ bank, queries, k: 25, queryChunk: 32, bankChunk }));
         expect(found.indices.equal(whole.indices)).toBe(true);
         expect(found.similarities.sub(whole.values).abs().amax().item()).toBeLessThan(1e-6);
       }

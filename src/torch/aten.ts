@@ -13,6 +13,7 @@ export const aten = {
   attention: optionalOp("tessera::attention"),
   crossAttention: optionalOp("tessera::cross_attention"),
   halfLinear: optionalOp("tessera::linear"),
+  keepHighest: op("tessera::keep_highest"),
   // elementwise, two operands
   add: op("add.Tensor"),
   addScalar: op("add.Scalar"),

@@ -157,3 +157,17 @@ export function crossAttention(
 ): Tensor {
   return aten.crossAttention(q, k, v, qBias, vBias, mask ?? null, heads, scale);
 }
+
+/** Whether keepHighest is there for tensors on this device. */
+export function fusesHighest(device: string): boolean {
+  return usesFused() && device === "cpu";
+}
+
+/**
+ * Takes rows of values [n, c] into the k highest so far of each row, in place. Those are keys, int64 [n, k], contiguous and in no order: the value's
+ * bits in the upper half, in an order that integers have too, and 2^32 - 1 - place in the lower. The values' places are `first` and those after it; NaN is left out.
+ * Ask fusesHighest first.
+ */
+export function keepHighest(keys: Tensor, values: Tensor, first: number): void {
+  aten.keepHighest(keys, values, first);
+}
