@@ -85,21 +85,22 @@ struct PairedEntropy {
 
 // Rows of `depth` numbers, `stride` apart: what one head sees of a tensor.
 struct Rows {
-    const Bf16* data;
+    const void* data;
     int64_t stride;
 };
 struct RowsOut {
-    Bf16* data;
+    void* data;
     int64_t stride;
 };
 
-// out [rows][padded] = (in + bias) scale, zeros after `depth`.
+// out = (in + bias) scale, zeros after `depth`.
 struct CopyHead {
     Rows in;
     const float* bias;  // [depth] or null
     float scale;
-    int64_t rows, depth, padded;
-    Bf16* out;
+    int64_t rows, depth;
+    int64_t padded;  // for rows [rows][padded]
+    void* out;
 };
 
 // exp(score - highest) of each row and what it takes to undo that; columns from `count` to `padded` become 0.
@@ -108,7 +109,7 @@ struct SoftmaxRows {
     const float* scores;  // [rows][padded]
     const float* mask;    // added; [rows][maskStride] or null
     int64_t maskStride;
-    Bf16* weights;   // [rows][padded], of which the highest in each row is 1
+    void* weights;   // [rows][padded], of which the highest in each row is 1; may be the scores' own memory
     float* factor;   // [rows]: 1 / the row's sum
     float* logSum;   // [rows]: log of the sum of exp(score)
 };
@@ -126,6 +127,16 @@ struct SoftmaxBackward {
     uint32_t* scoreGradPairs;    // [ceil(rows / 2)][padded]
 };
 
+// The same in float32, and in panels of queries: [padded / panelColumns][rows][panelColumns].
+struct PanelSoftmaxBackward {
+    int64_t rows, padded;
+    float* scores;  // become the weights
+    const float* mask;
+    int64_t maskStride;
+    float* weightGrads;  // become the gradients of the scores
+    const float *logSum, *dots;
+};
+
 // c (+)= a b for a strip of up to `stripRows` rows and a panel of up to `panelColumns` columns (see Table). b is [depth][panelColumns]. a has rows
 // that are `strideA` apart, or is packed: [depth][stripRows].
 struct Strip {
@@ -136,6 +147,25 @@ struct Strip {
     const float* b;
     float* c;
     int64_t strideC;
+    bool add;
+    // Where rows of `a` are cut in pieces: how long one is, and from where the next begins.
+    int64_t run = INT64_MAX, jump = 0;
+};
+
+// A matrix of which so many columns, `run`, are rows together, and the next ones lie `jump` further. Of panels each is one run.
+template <class T>
+struct Pieces {
+    T* data;
+    int64_t stride;
+    int64_t run, jump;
+};
+
+// c [m][n] (+)= a [m][k] b, with b in panels: [ceil(n / panelColumns)][k][panelColumns]. A run of c is a panel's width, one of a a multiple or all of it.
+struct PanelProduct {
+    int64_t m, n, k;
+    Pieces<const float> a;
+    const float* b;
+    Pieces<float> c;
     bool add;
 };
 
@@ -180,22 +210,25 @@ struct Table {
     void (*widen)(const Bf16* in, int64_t count, float* out);
     void (*narrow)(const float* in, int64_t count, Bf16* out);
     void (*multiplyPairs)(const HalfProduct&);  // null where libtorch has a faster one
-    void (*copyHead)(const CopyHead&);
+    void (*multiplyPanels)(const PanelProduct&);
+    void (*copyHead)(const CopyHead&);  // to bfloat16 from it
+    void (*copyPanels[2])(const CopyHead&);  // to panels in float32, [in]
     // [rows][depth], `stride` apart -> [depth / 2][padded] of two neighbours each, zeros after `rows`, and [depth][padded]; null for what is
     // not wanted. Both have room for a depth that is rounded up to 32.
-    void (*transposePairs)(Rows in, int64_t rows, int64_t depth, int64_t padded, uint32_t* pairs, Bf16* transposed);
+    void (*transposePairs)(const Bf16* in, int64_t stride, int64_t rows, int64_t depth, int64_t padded, uint32_t* pairs, Bf16* transposed);
     // [rows][depth], `stride` apart -> [padded / 2][depth rounded up to 16] of one number in each of two rows, zeros after `rows`.
-    void (*pairRows)(Rows in, int64_t rows, int64_t depth, int64_t padded, uint32_t* pairs);
+    void (*pairRows)(const Bf16* in, int64_t stride, int64_t rows, int64_t depth, int64_t padded, uint32_t* pairs);
     // sums[row] += the sum of that row; [rows][columns], a multiple of 16
     void (*rowSums)(const Bf16* in, int64_t rows, int64_t columns, float* sums);
-    void (*softmaxRows)(const SoftmaxRows&);
+    void (*softmaxRows[2])(const SoftmaxRows&);  // [weights]
     void (*softmaxBackward)(const SoftmaxBackward&);
-    // out rows = in rows times a factor each (null for 1); `sums` [depth], where wanted, is added to.
-    void (*storeRows)(const float* in, int64_t rows, int64_t depth, int64_t padded, const float* factors, RowsOut out, float* sums);
+    void (*panelSoftmaxBackward)(const PanelSoftmaxBackward&);
+    // out rows = in rows times a factor each (null for 1); `sums` [depth], where wanted, is added to. [out]
+    void (*storeRows[2])(const float* in, int64_t rows, int64_t depth, int64_t padded, const float* factors, RowsOut out, float* sums);
     // The same from [padded depth][columns], with one factor for all.
-    void (*storeTransposed)(const float* in, int64_t rows, int64_t depth, int64_t columns, float factor, RowsOut out, float* sums);
-    // dots[i] = the product of rows i of a and b.
-    void (*rowDots)(Rows a, Rows b, int64_t rows, int64_t depth, float* dots);
+    void (*storeTransposed[2])(const float* in, int64_t rows, int64_t depth, int64_t columns, float factor, RowsOut out, float* sums);
+    // dots[i] = the product of rows i of a and b. [both]
+    void (*rowDots[2])(Rows a, Rows b, int64_t rows, int64_t depth, float* dots);
     // Writes where in `in` numbers are not below `least`, in order; returns how many. `count` is at most kPlaces, and so is the room for places.
     int64_t (*notBelow)(const float* in, int64_t count, float least, int32_t* places);
 };

@@ -424,8 +424,8 @@ void pairedEntropyBackward(const PairedEntropy& given, float logSum, float grad,
 inline void copyHead(const CopyHead& given) {
     const CopyHead a = given;
     for (int64_t row = 0; row < a.rows; ++row) {
-        const Bf16* in = a.in.data + row * a.in.stride;
-        Bf16* out = a.out + row * a.padded;
+        const Bf16* in = static_cast<const Bf16*>(a.in.data) + row * a.in.stride;
+        Bf16* out = static_cast<Bf16*>(a.out) + row * a.padded;
         for (int64_t i = a.depth; i < 2 * a.depth; i += 32) __builtin_prefetch(in + i);  // the next head's
         columns(a.depth, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA {
             F x = get(in + i);
@@ -488,21 +488,21 @@ TESSERA_INLINE void transpose(U (&rows)[kLanes]) {
 }
 #endif
 
-inline void transposePairs(Rows in, int64_t rows, int64_t depth, int64_t padded, uint32_t* pairs, Bf16* transposed) {
+inline void transposePairs(const Bf16* in, int64_t stride, int64_t rows, int64_t depth, int64_t padded, uint32_t* pairs, Bf16* transposed) {
     for (int64_t r = 0; r < padded; r += kLanes) {
         for (int64_t c = 0; c < depth; c += 2 * kLanes) {
             // The loops are unrolled so that the block is in registers.
             U block[kLanes];
             const int64_t count = depth - c;
-            const Bf16* from = in.data + r * in.stride + c;
-            for (int64_t i = 0; i < kLanes; ++i) __builtin_prefetch(from + (i + 32) * in.stride);  // rows lie too far apart for the processor to guess
+            const Bf16* from = in + r * stride + c;
+            for (int64_t i = 0; i < kLanes; ++i) __builtin_prefetch(from + (i + 32) * stride);  // rows lie too far apart for the processor to guess
             if (r + kLanes <= rows && count >= 2 * kLanes) {
 #pragma GCC unroll 16
-                for (int64_t i = 0; i < kLanes; ++i) block[i] = raw<U>(from + i * in.stride);
+                for (int64_t i = 0; i < kLanes; ++i) block[i] = raw<U>(from + i * stride);
             } else {
 #pragma GCC unroll 16
                 for (int64_t i = 0; i < kLanes; ++i)
-                    block[i] = r + i >= rows ? U{} : raw<U>(from + i * in.stride, count < 2 * kLanes ? count : 2 * kLanes);
+                    block[i] = r + i >= rows ? U{} : raw<U>(from + i * stride, count < 2 * kLanes ? count : 2 * kLanes);
             }
             transpose(block);
             if (pairs) {
@@ -523,15 +523,15 @@ inline void transposePairs(Rows in, int64_t rows, int64_t depth, int64_t padded,
     }
 }
 
-inline void pairRows(Rows in, int64_t rows, int64_t depth, int64_t padded, uint32_t* pairs) {
+inline void pairRows(const Bf16* in, int64_t stride, int64_t rows, int64_t depth, int64_t padded, uint32_t* pairs) {
     const int64_t width = (depth + 15) / 16 * 16;
     const auto half = [&](int64_t row, int64_t c) TESSERA_LAMBDA {
-        const Bf16* from = in.data + row * in.stride + c;
+        const Bf16* from = in + row * stride + c;
         if (row >= rows) return H{};
         return depth - c >= kLanes ? raw<H>(from) : raw<H>(from, depth - c);
     };
     for (int64_t r = 0; r < padded; r += 2) {
-        for (int64_t c = 0; c < depth; c += 32) __builtin_prefetch(in.data + (r + 16) * in.stride + c), __builtin_prefetch(in.data + (r + 17) * in.stride + c);
+        for (int64_t c = 0; c < depth; c += 32) __builtin_prefetch(in + (r + 16) * stride + c), __builtin_prefetch(in + (r + 17) * stride + c);
         for (int64_t c = 0; c < depth; c += kLanes) {
             const U both = __builtin_convertvector(half(r, c), U) | __builtin_convertvector(half(r + 1, c), U) << 16;
             __builtin_memcpy(pairs + r / 2 * width + c, &both, sizeof(U));
@@ -547,7 +547,8 @@ inline void rowSums(const Bf16* in, int64_t rows, int64_t columnCount, float* su
     }
 }
 
-inline void softmaxRows(const SoftmaxRows& given) {
+template <class W>
+void softmaxRows(const SoftmaxRows& given) {
     const SoftmaxRows a = given;
     const int64_t whole = a.count / kLanes * kLanes, rest = a.count - whole;
     I beyond;  // lanes of the last vector that are no key's
@@ -555,7 +556,7 @@ inline void softmaxRows(const SoftmaxRows& given) {
     for (int64_t row = 0; row < a.rows; ++row) {
         const float* scores = a.scores + row * a.padded;
         const float* mask = a.mask ? a.mask + row * a.maskStride : nullptr;
-        Bf16* weights = a.weights + row * a.padded;
+        W* weights = static_cast<W*>(a.weights) + row * a.padded;
         const auto scoresAt = [&](int64_t i) TESSERA_LAMBDA {
             const F s = load(scores + i);
             return mask ? s + load(mask + i) : s;
@@ -616,18 +617,22 @@ inline void softmaxBackward(const SoftmaxBackward& given) {
     }
 }
 
-inline void storeRows(const float* in, int64_t rows, int64_t depth, int64_t padded, const float* factors, RowsOut out, float* sums) {
+template <class O>
+void storeRows(const float* in, int64_t rows, int64_t depth, int64_t padded, const float* factors, RowsOut out, float* sums) {
     for (int64_t row = 0; row < rows; ++row) {
+        O* to = static_cast<O*>(out.data) + row * out.stride;
         const float factor = factors ? factors[row] : 1.0f;
         columns(depth, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA {
             const F x = get(in + row * padded + i) * factor;
-            put(out.data + row * out.stride + i, x);
+            put(to + i, x);
             if (sums) put(sums + i, get(sums + i) + x);
         });
     }
 }
 
-inline void storeTransposed(const float* in, int64_t rows, int64_t depth, int64_t stride, float factor, RowsOut out, float* sums) {
+template <class O>
+void storeTransposed(const float* in, int64_t rows, int64_t depth, int64_t stride, float factor, RowsOut out, float* sums) {
+    O* to = static_cast<O*>(out.data);
     for (int64_t r = 0; r < rows; r += kLanes) {
         for (int64_t c = 0; c < depth; c += kLanes) {
             U block[kLanes];
@@ -639,7 +644,7 @@ inline void storeTransposed(const float* in, int64_t rows, int64_t depth, int64_
                 F sum = {};
                 for (int64_t i = 0; i < count; ++i) {
                     const F x = (F)block[i] * factor;
-                    put(out.data + (r + i) * out.stride + c, x);
+                    put(to + (r + i) * out.stride + c, x);
                     sum += x;
                 }
                 if (sums) put(sums + c, get(sums + c) + sum);
@@ -648,10 +653,12 @@ inline void storeTransposed(const float* in, int64_t rows, int64_t depth, int64_
     }
 }
 
-inline void rowDots(Rows a, Rows b, int64_t rows, int64_t depth, float* dots) {
+template <class T>
+void rowDots(Rows a, Rows b, int64_t rows, int64_t depth, float* dots) {
     for (int64_t row = 0; row < rows; ++row) {
+        const T *left = static_cast<const T*>(a.data) + row * a.stride, *right = static_cast<const T*>(b.data) + row * b.stride;
         F sum = {};
-        columns(depth, [&](int64_t i, auto get, auto) TESSERA_LAMBDA { sum += get(a.data + row * a.stride + i) * get(b.data + row * b.stride + i); });
+        columns(depth, [&](int64_t i, auto get, auto) TESSERA_LAMBDA { sum += get(left + i) * get(right + i); });
         dots[row] = total(sum);
     }
 }
@@ -709,25 +716,28 @@ constexpr int64_t kStrip = 1, kPanel = 16;
 #endif
 
 #ifdef TESSERA_STRIPS
-template <int Rows, bool Packed>
+template <int Rows, bool Packed, int kVectors>
 void stripOf(const Strip& a) {
-    constexpr int kVectors = kPanel / kLanes;
     F sums[Rows][kVectors];
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 3
         for (int v = 0; v < kVectors; ++v) sums[r][v] = F{};
-    const float *left = a.a, *right = a.b;
-    const int64_t depth = a.depth, strideA = a.strideA;
-    for (int64_t k = 0; k < depth; ++k, right += kPanel, left += Packed ? kStrip : 1) {
-        F b[kVectors];
+    const float *start = a.a, *right = a.b;
+    const int64_t strideA = a.strideA;
+    for (int64_t left = a.depth; left > 0; left -= a.run, start += a.jump) {
+        const int64_t run = left < a.run ? left : a.run;
+        const float* from = start;
+        for (int64_t k = 0; k < run; ++k, right += kPanel, from += Packed ? kStrip : 1) {
+            F b[kVectors];
 #pragma GCC unroll 3
-        for (int v = 0; v < kVectors; ++v) b[v] = load(right + v * kLanes);
+            for (int v = 0; v < kVectors; ++v) b[v] = load(right + v * kLanes);
 #pragma GCC unroll 8
-        for (int r = 0; r < Rows; ++r) {
-            const float x = left[Packed ? r : r * strideA];
+            for (int r = 0; r < Rows; ++r) {
+                const float x = from[Packed ? r : r * strideA];
 #pragma GCC unroll 3
-            for (int v = 0; v < kVectors; ++v) sums[r][v] += b[v] * x;
+                for (int v = 0; v < kVectors; ++v) sums[r][v] += b[v] * x;
+            }
         }
     }
     // What c holds is added last: sums of sums are nearer to the truth than one long sum.
@@ -737,15 +747,74 @@ void stripOf(const Strip& a) {
         for (int r = 0; r < Rows; ++r) addTo(a.c + r * a.strideC + v * kLanes, sums[r][v], a.columns - v * kLanes, a.add);
 }
 
-template <bool Packed, int... Less>
+// By the number of rows, and of vectors that the columns fill.
+template <bool Packed, int Vectors, int... Less>
 void stripBy(const Strip& a, std::integer_sequence<int, Less...>) {
-    constexpr void (*each[])(const Strip&) = {stripOf<Less + 1, Packed>...};
+    constexpr void (*each[])(const Strip&) = {stripOf<Less + 1, Packed, Vectors>...};
     each[a.rows - 1](a);
 }
 
-inline void strip(const Strip& a) {
+template <int Vectors>
+void stripOfVectors(const Strip& a) {
     constexpr std::make_integer_sequence<int, kStrip> rows;
-    a.packed ? stripBy<true>(a, rows) : stripBy<false>(a, rows);
+    a.packed ? stripBy<true, Vectors>(a, rows) : stripBy<false, Vectors>(a, rows);
+}
+
+inline void strip(const Strip& a) {
+    if (a.columns > kPanel - kLanes) return stripOfVectors<kPanel / kLanes>(a);
+    if (a.columns > kLanes) return stripOfVectors<2>(a);
+    stripOfVectors<1>(a);
+}
+
+inline void multiplyPanels(const PanelProduct& given) {
+    const PanelProduct p = given;
+    for (int64_t from = 0; from < p.k; from += kTileDepth) {
+        const int64_t depth = p.k - from < kTileDepth ? p.k - from : kTileDepth;
+        const float* left = p.a.data + (from < p.a.run ? from : from / p.a.run * p.a.jump);
+        for (int64_t column = 0; column < p.n; column += kPanel) {
+            const int64_t columnCount = p.n - column < kPanel ? p.n - column : kPanel;
+            const float* right = p.b + column * p.k + from * kPanel;
+            float* c = p.c.data + column / kPanel * p.c.jump;
+            for (int64_t row = 0; row < p.m; row += kStrip)
+                strip({depth, p.m - row < kStrip ? p.m - row : kStrip, columnCount, left + row * p.a.stride, p.a.stride, false, right, c + row * p.c.stride,
+                       p.c.stride, p.add || from > 0, p.a.run, p.a.jump});
+        }
+    }
+}
+
+template <class T>
+void copyPanels(const CopyHead& given) {
+    const CopyHead a = given;
+    for (int64_t row = 0; row < a.rows; ++row) {
+        const T* in = static_cast<const T*>(a.in.data) + row * a.in.stride;
+        float* out = static_cast<float*>(a.out) + row * kPanel;
+        for (int64_t i = a.depth; i < 2 * a.depth; i += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(in + i);  // the next head's
+        const auto place = [&](int64_t i) TESSERA_LAMBDA { return out + i / kPanel * a.rows * kPanel + i % kPanel; };
+        columns(a.depth, [&](int64_t i, auto get, auto) TESSERA_LAMBDA {
+            F x = get(in + i);
+            if (a.bias) x += get(a.bias + i);
+            store(place(i), x * a.scale);
+        });
+        for (int64_t i = (a.depth + kLanes - 1) / kLanes * kLanes; i % kPanel; i += kLanes) store(place(i), F{});
+    }
+}
+
+inline void panelSoftmaxBackward(const PanelSoftmaxBackward& given) {
+    const PanelSoftmaxBackward a = given;
+    for (int64_t panel = 0; panel < a.padded; panel += kPanel) {
+        for (int64_t v = 0; v < kPanel; v += kLanes) {
+            const int64_t at = panel + v;
+            const F logSum = load(a.logSum + at), dots = load(a.dots + at);
+            float *scores = a.scores + panel * a.rows + v, *grads = a.weightGrads + panel * a.rows + v;
+            for (int64_t row = 0; row < a.rows; ++row, scores += kPanel, grads += kPanel) {
+                F s = load(scores);
+                if (a.mask) s += load(a.mask + row * a.maskStride + at);
+                const F p = exponential(s - logSum);
+                store(scores, p);
+                store(grads, p * (load(grads) - dots));
+            }
+        }
+    }
 }
 #endif
 
@@ -825,15 +894,30 @@ constexpr Table made(bool dotsOfHalves) {
 #else
             nullptr,
 #endif
+#ifdef TESSERA_STRIPS
+            multiplyPanels,
+#else
+            nullptr,
+#endif
             copyHead,
+#ifdef TESSERA_STRIPS
+            {copyPanels<float>, copyPanels<Bf16>},
+#else
+            {},
+#endif
             transposePairs,
             pairRows,
             rowSums,
-            softmaxRows,
+            {softmaxRows<float>, softmaxRows<Bf16>},
             softmaxBackward,
-            storeRows,
-            storeTransposed,
-            rowDots,
+#ifdef TESSERA_STRIPS
+            panelSoftmaxBackward,
+#else
+            nullptr,
+#endif
+            {storeRows<float>, storeRows<Bf16>},
+            {storeTransposed<float>, storeTransposed<Bf16>},
+            {rowDots<float>, rowDots<Bf16>},
             notBelow};
 }
 

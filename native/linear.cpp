@@ -50,11 +50,11 @@ void weightGradient(const Tensor& outGrad, const Tensor& x, Range rows, Range ou
         const int64_t count = std::min(stretch, rows.end - row), padded = rounded(count, 32);
         const auto pairsOf = [&](int64_t column) { return pairs + column * stretch / 2; };
         for (int64_t at = 0; at < in; at += kInOfBlock) {
-            k.pairRows({bits(x) + row * in + at, in}, count, std::min(kInOfBlock, in - at), padded, pairsOf(at));
+            k.pairRows(bits(x) + row * in + at, in, count, std::min(kInOfBlock, in - at), padded, pairsOf(at));
         }
         for (int64_t from = outs.begin; from < outs.end; from += kOutOfBlock) {
             const int64_t size = std::min(kOutOfBlock, outs.end - from);
-            k.transposePairs({bits(outGrad) + row * out + from, out}, count, size, apart, nullptr, transposed);
+            k.transposePairs(bits(outGrad) + row * out + from, out, count, size, apart, nullptr, transposed);
             if (biasGrad) k.rowSums(transposed, size, apart, biasGrad + from);
             for (int64_t at = 0; at < in; at += kInOfBlock) {
                 const int64_t width = std::min(kInOfBlock, in - at);

@@ -30,8 +30,8 @@ export interface AttentionConfig {
   /** Rows of a table of biases by relative position, [rows, heads], which whoever knows the positions adds as `mask`. Default: no table. */
   biasRows?: number | undefined;
   /**
-   * Use the fused operator. Default: on CUDA only. On CPU the explicit form measured the same in float32 and several times faster in bfloat16
-   * (bench/attention.mjs).
+   * Use libtorch's fused operator. Default: on CUDA only. On the CPU it is one of the addon's (fusesAttention) or, where that does not suit, the
+   * explicit form, in bfloat16 several times faster than libtorch's (bench/attention.mjs). `false` is always the explicit form.
    */
   fused?: boolean;
 }

@@ -39,7 +39,7 @@ const several = (max: number) => fc.integer({ min: 4, max });
 const widths = fc.integer({ min: 8, max: 70 });
 /** Of products: one number alone may be what is left of large ones. */
 const sides = fc.integer({ min: 4, max: 150 });
-const half = hasOp("tessera::attention");
+const attends = hasOp("tessera::attention");
 const halfLinear = hasOp("tessera::linear");
 
 /** How far `actual` is from `expected`, over how large that is. */
@@ -116,7 +116,7 @@ describe.each(["float32", "bfloat16"] as const)("in %s", (dtype) => {
     fc.assert(
       fc.property(
         size(4),
-        size(5),
+        size(9),
         widths,
         fc.boolean(),
         fc.boolean(),
@@ -273,8 +273,8 @@ test("only the sum or only the norm may be wanted", () => {
   });
 });
 
-describe.skipIf(!half)("on a CPU with a micro-kernel for bfloat16", () => {
-  test.runIf(halfLinear)("a linear layer whose weight is trained", () => {
+describe.skipIf(!halfLinear)("on a CPU with a micro-kernel for bfloat16", () => {
+  test("a linear layer whose weight is trained", () => {
     fc.assert(
       fc.property(sides, sides, sides, fc.boolean(), (rows, from, to, biased) =>
         tidy(() => {
@@ -289,7 +289,7 @@ describe.skipIf(!half)("on a CPU with a micro-kernel for bfloat16", () => {
     );
   });
 
-  test.runIf(halfLinear)("the weight's gradient has all rows and outputs, whichever of them threads share", () => {
+  test("the weight's gradient has all rows and outputs, whichever of them threads share", () => {
     for (const [rows, from, to] of [
       [2500, 40, 70],
       [4100, 200, 420],
@@ -303,17 +303,7 @@ describe.skipIf(!half)("on a CPU with a micro-kernel for bfloat16", () => {
     }
   });
 
-  /** What the operator stands for, in the dtype of its arguments. */
-  function plainAttention(qkv: Tensor, bias: Tensor | undefined, mask: Tensor | undefined, heads: number, scale: number): Tensor {
-    const [batch = 0, length = 0] = qkv.shape;
-    const projected = bias ? qkv.add(bias) : qkv;
-    const [q, k, v] = projected.view([batch, length, 3, heads, -1]).permute([2, 0, 3, 1, 4]).unbind(0);
-    const scores = q!.matmul(k!.transpose(-2, -1)).mul(scale);
-    const weights = (mask ? scores.add(mask) : scores).softmax(-1);
-    return weights.matmul(v!).transpose(1, 2).reshape([batch, length, -1]);
-  }
-
-  test.runIf(halfLinear)("a layer's passes share its rounded weight until it changes", () => {
+  test("a layer's passes share its rounded weight until it changes", () => {
     tidy(() => {
       manualSeed(0);
       const [x, weight] = [randn([5, 32]).to("bfloat16"), randn([48, 32])];
@@ -337,13 +327,33 @@ describe.skipIf(!half)("on a CPU with a micro-kernel for bfloat16", () => {
     });
   });
 
-  test("attention over all tokens, with and without bias and mask", () => {
+  test("a weight that does not fit is told", () => {
+    tidy(() => {
+      expect(() => op("tessera::linear")(randn([2, 3]).to("bfloat16"), randn([4, 2]), null)).toThrow(/expects a float32 weight/);
+    });
+  });
+});
+
+describe.skipIf(!attends).each(["float32", "bfloat16"] as const)("attention in %s, on a CPU with AVX2 or AVX-512", (dtype) => {
+  const tolerance = tolerances[dtype];
+
+  /** What the operator stands for, in the dtype of its arguments. */
+  function plainAttention(qkv: Tensor, bias: Tensor | undefined, mask: Tensor | undefined, heads: number, scale: number): Tensor {
+    const [batch = 0, length = 0] = qkv.shape;
+    const projected = bias ? qkv.add(bias) : qkv;
+    const [q, k, v] = projected.view([batch, length, 3, heads, -1]).permute([2, 0, 3, 1, 4]).unbind(0);
+    const scores = q!.matmul(k!.transpose(-2, -1)).mul(scale);
+    const weights = (mask ? scores.add(mask) : scores).softmax(-1);
+    return weights.matmul(v!).transpose(1, 2).reshape([batch, length, -1]);
+  }
+
+  test("over all tokens, with and without bias and mask", () => {
     fc.assert(
       fc.property(
         size(3),
         size(70),
         size(3),
-        size(5),
+        size(9),
         fc.boolean(),
         fc.boolean(),
         (batch, length, heads, parts, biased, masked) =>
@@ -351,7 +361,7 @@ describe.skipIf(!half)("on a CPU with a micro-kernel for bfloat16", () => {
             const width = heads * parts * 8;
             manualSeed(batch * length * width);
             const inputs: Named = {
-              qkv: randn([batch, length, 3 * width]).to("bfloat16"),
+              qkv: randn([batch, length, 3 * width]).to(dtype),
               ...(biased ? { bias: randn([3 * width]) } : {}),
             };
             const mask = masked ? randn([batch, 1, length, length]) : undefined;
@@ -361,29 +371,29 @@ describe.skipIf(!half)("on a CPU with a micro-kernel for bfloat16", () => {
                 ? jointAttention(qkv!, { heads, scale, bias: bias ?? null, mask })
                 : plainAttention(qkv!, bias, mask?.to("float64"), heads, scale),
             });
-            compare(fn, inputs, tolerances.bfloat16);
+            compare(fn, inputs, tolerance);
           }),
       ),
       runs,
     );
   });
 
-  test("attention over more tokens than one block of scores has", () => {
+  test("over more tokens than one block of scores has", () => {
     tidy(() => {
-      const inputs = { qkv: randn([1, 600, 96]).to("bfloat16") };
+      const inputs = { qkv: randn([1, 600, 96]).to(dtype) };
       const fn = ({ qkv }: Named) => ({
         out: usesFused()
           ? jointAttention(qkv!, { heads: 1, scale: 0.2, bias: null })
           : plainAttention(qkv!, undefined, undefined, 1, 0.2),
       });
-      compare(fn, inputs, tolerances.bfloat16);
+      compare(fn, inputs, tolerance);
     });
   });
 
-  test("attention to other tokens, with and without biases and mask", () => {
+  test("to other tokens, with and without biases and mask", () => {
     fc.assert(
       fc.property(
-        fc.tuple(size(3), size(70), size(70), size(3), size(5)),
+        fc.tuple(size(3), size(70), size(70), size(3), size(9)),
         fc.boolean(),
         fc.boolean(),
         ([batch, asking, told, heads, parts], biased, masked) =>
@@ -392,7 +402,7 @@ describe.skipIf(!half)("on a CPU with a micro-kernel for bfloat16", () => {
             manualSeed(batch * asking * told * width);
             // One tensor of all tokens and one of both biases, because the gradient of a query that sees few keys is little but rounding.
             const inputs: Named = {
-              tokens: randn([batch, asking + 2 * told, width]).to("bfloat16"),
+              tokens: randn([batch, asking + 2 * told, width]).to(dtype),
               ...(biased ? { biases: randn([2 * width]) } : {}),
             };
             const mask = masked ? randn([1, heads, asking, told]) : undefined;
@@ -413,14 +423,14 @@ describe.skipIf(!half)("on a CPU with a micro-kernel for bfloat16", () => {
               const seen = weights.matmul(split(vBias ? v.add(vBias) : v));
               return { out: seen.transpose(1, 2).reshape([batch, asking, width]) };
             };
-            compare(fn, inputs, tolerances.bfloat16);
+            compare(fn, inputs, tolerance);
           }),
       ),
       runs,
     );
   });
 
-  test("attention to parts of one product, which do not lie together", () => {
+  test("to parts of one product, which do not lie together", () => {
     tidy(() => {
       const fn = ({ qkv }: Named) => {
         const parts = qkv!.split(16, 2) as [Tensor, Tensor, Tensor];
@@ -431,44 +441,56 @@ describe.skipIf(!half)("on a CPU with a micro-kernel for bfloat16", () => {
             : plainAttention(qkv!, undefined, undefined, 2, 0.3),
         };
       };
-      compare(fn, { qkv: randn([2, 300, 48]).to("bfloat16") }, tolerances.bfloat16);
+      compare(fn, { qkv: randn([2, 300, 48]).to(dtype) }, tolerance);
     });
   });
 
-  test("attention is one operator in bfloat16 only, and for masks without a gradient", () => {
-    const inScope = (fn: () => void) => withFused(true, () => tidy(fn));
-    inScope(() => {
-      const x = randn([2, 5, 16]);
-      const fuses = (mask?: Tensor, queries = x) => fusesAttention(queries, x, mask);
-      expect(fuses()).toBe(false);
-      expect(fusesAttention(x.to("bfloat16"), x.to("bfloat16"), undefined)).toBe(true);
-      autocast({}, () => {
+  test("a mask for all samples", () => {
+    tidy(() => {
+      const [x, mask] = [randn([3, 7, 48]).to(dtype), randn([2, 7, 7])];
+      const seen = (each: Tensor) => jointAttention(x, { heads: 2, scale: 0.4, bias: null, mask: each });
+      expect(seen(mask).equal(seen(mask.unsqueeze(0)))).toBe(true);
+    });
+  });
+
+  test("where it is one operator: without a gradient of the mask", () => {
+    withFused(true, () =>
+      tidy(() => {
+        const x = randn([2, 5, 16]).to(dtype);
+        const fuses = (mask?: Tensor, queries = x) => fusesAttention(queries, x, mask);
         expect(fuses()).toBe(true);
+        expect(fuses(undefined, x.to("float64"))).toBe(false);
+        expect(fusesAttention(x.to("float64"), x.to("float64"), undefined)).toBe(false);
+        expect(autocast({}, fuses)).toBe(true);
         expect(withFused(false, fuses)).toBe(false);
         const mask = zeros([1, 1, 5, 5]);
         expect(fuses(mask)).toBe(true);
+        expect(fuses(zeros([2, 5, 5]))).toBe(true);
+        expect(fuses(zeros([5, 5]))).toBe(false);
         expect(fuses(zeros([1, 1, 1, 5]))).toBe(false);
         expect(fuses(zeros([1, 1, 1, 5]), x.narrow(1, 0, 1))).toBe(true);
         mask.requiresGrad = true;
         expect(fuses(mask)).toBe(false);
-      });
-    });
+      }),
+    );
   });
 
   test("their arguments are looked at", () => {
     tidy(() => {
       const attention = op("tessera::attention");
-      expect(() => attention(randn([1, 2, 6]), null, null, 1, 1)).toThrow(/expects qkv as a bfloat16 tensor \[B, N, 3 C\]/);
-      expect(() => attention(randn([1, 2, 6]).to("bfloat16"), null, null, 4, 1)).toThrow(/expects heads that divide/);
-      expect(() => attention(randn([1, 2, 6]).to("bfloat16"), zeros([5]), null, 1, 1)).toThrow(/expects a float32 bias of 6/);
-      expect(() => attention(randn([1, 2, 6]).to("bfloat16"), null, zeros([1, 1, 2, 3]), 1, 1)).toThrow(/expects a float32 mask/);
+      expect(() => attention(randn([1, 2, 6]).to("float64"), null, null, 1, 1)).toThrow(
+        /expects qkv as a float32 or bfloat16 tensor \[B, N, 3 C\]/,
+      );
+      expect(() => attention(randn([1, 2, 6]).to(dtype), null, null, 4, 1)).toThrow(/expects heads that divide/);
+      expect(() => attention(randn([1, 2, 6]).to(dtype), zeros([5]), null, 1, 1)).toThrow(/expects a float32 bias of 6/);
+      expect(() => attention(randn([1, 2, 6]).to(dtype), null, zeros([1, 1, 2, 3]), 1, 1)).toThrow(/expects a float32 mask/);
       const across = op("tessera::cross_attention");
-      const tokens = (shape: number[]) => randn(shape).to("bfloat16");
-      expect(() => across(randn([1, 2, 4]), tokens([1, 2, 4]), tokens([1, 2, 4]), null, null, null, 1, 1)).toThrow(
-        /expects q as a bfloat16/,
+      const tokens = (shape: number[]) => randn(shape).to(dtype);
+      expect(() => across(randn([1, 2, 4]).to("float64"), tokens([1, 2, 4]), tokens([1, 2, 4]), null, null, null, 1, 1)).toThrow(
+        /expects q as a float32 or bfloat16/,
       );
       expect(() => across(tokens([1, 2, 4]), tokens([2, 2, 4]), tokens([1, 2, 4]), null, null, null, 1, 1)).toThrow(
-        /expects k as a bfloat16/,
+        /expects k as a float32 or bfloat16/,
       );
       expect(() => across(tokens([1, 2, 4]), tokens([1, 3, 4]), tokens([1, 2, 4]), null, null, null, 1, 1)).toThrow(
         /as many values as keys, 3/,
@@ -479,10 +501,6 @@ describe.skipIf(!half)("on a CPU with a micro-kernel for bfloat16", () => {
       expect(() => across(tokens([1, 2, 4]), tokens([1, 3, 4]), tokens([1, 3, 4]), null, null, null, 3, 1)).toThrow(
         /heads that divide 4/,
       );
-      if (halfLinear)
-        expect(() => op("tessera::linear")(randn([2, 3]).to("bfloat16"), randn([4, 2]), null)).toThrow(
-          /expects a float32 weight/,
-        );
     });
   });
 });

@@ -122,29 +122,31 @@ interface HowToAttend {
   heads: number;
   /** What q k^T is multiplied with. */
   scale: number;
-  /** Added to the scores, [1 or B, 1 or heads, n, N]; without a gradient. */
+  /** Added to the scores, [1 or B, 1 or heads, n, N] or [1 or heads, n, N]; without a gradient. */
   mask?: Tensor | undefined;
 }
 
 /**
- * Whether attention over products x W^T of these tokens, [B, n, C] and [B, N, C], can be one operator whose weights are never in memory: in bfloat16
- * on a CPU with a micro-kernel for it (AMX, AVX-512 with bfloat16, or ours with AVX2), and where no gradient of the mask is wanted.
+ * Whether attention over products x W^T of these tokens, [B, n, C] and [B, N, C], can be one operator whose weights are never in memory: in float32 and
+ * bfloat16 on a CPU with AVX2 or AVX-512, and where no gradient of the mask is wanted.
  */
 export function fusesAttention(queries: Tensor, keys: Tensor, mask: Tensor | undefined): boolean {
-  const here = [queries, keys].every((x) => x.device === "cpu" && (autocastDType() ?? x.dtype) === "bfloat16");
-  if (!usesFused() || !here || !aten.attention.available) return false;
+  const dtypes = [queries, keys].map((x) => autocastDType() ?? x.dtype);
+  const here = [queries, keys].every((x) => x.device === "cpu") && dtypes[0] === dtypes[1];
+  if (!usesFused() || !here || !["float32", "bfloat16"].includes(dtypes[0]!) || !aten.attention.available) return false;
   if (!mask) return true;
-  return (
-    mask.ndim === 4 && isFloat(mask) && !mask.requiresGrad && mask.size(2) === queries.size(1) && mask.size(3) === keys.size(1)
-  );
+  const whole = mask.ndim >= 3 && mask.size(-2) === queries.size(1) && mask.size(-1) === keys.size(1);
+  return whole && isFloat(mask) && !mask.requiresGrad;
 }
+
+const ofSamples = (mask: Tensor | undefined) => (mask?.ndim === 3 ? mask.unsqueeze(0) : mask) ?? null;
 
 /**
  * softmax(q k^T scale + mask) v of every head, all of one product: qkv [B, N, 3 C] -> [B, N, C]. `bias` [3 C] is added to q, k and v. Ask
  * fusesAttention first.
  */
 export function jointAttention(qkv: Tensor, { heads, scale, bias, mask }: HowToAttend & { bias: Tensor | null }): Tensor {
-  return aten.attention(qkv, bias, mask ?? null, heads, scale);
+  return aten.attention(qkv, bias, ofSamples(mask), heads, scale);
 }
 
 /**
@@ -155,7 +157,7 @@ export function crossAttention(
   [q, k, v]: readonly [Tensor, Tensor, Tensor],
   { heads, scale, qBias, vBias, mask }: HowToAttend & { qBias: Tensor | null; vBias: Tensor | null },
 ): Tensor {
-  return aten.crossAttention(q, k, v, qBias, vBias, mask ?? null, heads, scale);
+  return aten.crossAttention(q, k, v, qBias, vBias, ofSamples(mask), heads, scale);
 }
 
 /** Whether keepHighest is there for tensors on this device. */
