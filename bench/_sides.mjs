@@ -13,6 +13,8 @@ export class Side {
   /** What it said it is. */
   facts;
   times = { wall: [], cpu: [] };
+  /** The median of each turn. */
+  turns = { wall: [], cpu: [] };
 
   /** Starts it and waits until it is ready. @throws Error with its last words where it ends instead */
   static async start(name, [program, ...args], env = {}) {
@@ -42,8 +44,10 @@ export class Side {
   async measure(repeats) {
     this.#child.stdin.write(`${repeats}\n`);
     const { wall, cpu, rate } = await this.#answer();
-    this.times.wall.push(...wall);
-    this.times.cpu.push(...cpu);
+    for (const [clock, seconds] of Object.entries({ wall, cpu })) {
+      this.times[clock].push(...seconds);
+      this.turns[clock].push(spread(seconds).median);
+    }
     for (const [clock, each] of Object.entries(rate ?? {})) this.facts.rate[clock] = Math.max(this.facts.rate[clock], each);
   }
 

@@ -11,6 +11,11 @@ export function spread(values) {
   return { least: sorted[0], median, most: sorted.at(-1) };
 }
 
+/** How many times as long as `mine` each turn of `theirs` took, of turns that followed one another: the least, the median and the greatest. */
+export function ratiosByTurns(mine, theirs) {
+  return spread(mine.map((seconds, turn) => theirs[turn] / seconds));
+}
+
 /** Three digits that count. */
 export function short(value) {
   if (value === 0 || !Number.isFinite(value)) return String(value);

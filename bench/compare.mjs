@@ -1,7 +1,7 @@
 // Tessera beside PyTorch, in turns, and the table of docs/performance.md; what `make bench` runs. --help tells more.
 //
-// For each row both sides are started, each in a process of its own, and measured A B A B; the ratio is that of their best times. PyTorch runs
-// with its huge pages (THP_MEM_ALLOC_ENABLE), and also without where Tessera has none; by processor time neither side's idle threads spin, which would count as work.
+// For each row both sides are started, each in a process of its own, and measured A B A B; the ratio is that of their best times, and beside it stands
+// what it was from turn to turn. PyTorch runs with its huge pages (THP_MEM_ALLOC_ENABLE), and also without where Tessera has none; by processor time neither side's idle threads spin, which would count as work.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { replaceText } from "../dist/files.js";
@@ -10,7 +10,7 @@ import { oneOf, readFlags, refuse, someOf, wholeNumber } from "./_flags.mjs";
 import { withRows } from "./_page.mjs";
 import { rows } from "./_rows.mjs";
 import { findPython, Side } from "./_sides.mjs";
-import { machine, short } from "./_stats.mjs";
+import { machine, ratiosByTurns, short } from "./_stats.mjs";
 
 const help = `Usage: [PYTHON=...] tessera bench compare [options]
 
@@ -112,6 +112,7 @@ function report(row, title, per, sides) {
   const least = (side) => side.spread(clock).least;
   const best = others.reduce((a, b) => (least(b) < least(a) ? b : a));
   const ratio = least(best) / least(mine);
+  const byTurns = ratiosByTurns(mine.turns[clock], best.turns[clock]);
   const memory = ({ facts }) => facts.memory.rss - facts.memory.rssBefore;
   const result = {
     row: row.name,
@@ -121,6 +122,7 @@ function report(row, title, per, sides) {
     python: best.facts.torch,
     seconds: Object.fromEntries(sides.map((side) => [side.name, { wall: side.spread("wall"), cpu: side.spread("cpu") }])),
     ratio,
+    byTurns,
     goal: row.goal,
     sameWork: sameWork(sides),
     memory: memory(mine) / memory(best),
@@ -133,16 +135,28 @@ function report(row, title, per, sides) {
   const share = result.share === undefined ? "" : `${(100 * result.share).toFixed(0)} %`;
   const when = `${new Date().toISOString().slice(0, 10)}, ${processor}, ${threads} threads, load ${load}, PyTorch ${python.torch}`;
   const goal = `${row.goal.floor} to ${row.goal.aim}`;
+  const range = `${byTurns.least.toFixed(2)} to ${byTurns.most.toFixed(2)}`;
   if (values.json) process.stdout.write(`${JSON.stringify(result)}\n`);
   else {
     const each = others.map((side) => `${side.name} ${short(least(side))} s`).join(", ");
     process.stdout.write(
-      `${title}: ratio ${ratio.toFixed(2)} (${clock}; floor and aim ${goal}); Tessera ${short(least(mine))} s, ${each}; ` +
+      `${title}: ratio ${ratio.toFixed(2)} (${clock}; by turns ${range}, median ${byTurns.median.toFixed(2)}; floor and aim ${goal}); Tessera ${short(least(mine))} s, ${each}; ` +
         `memory ${result.memory.toFixed(2)}; same work: ${result.sameWork}\n`,
     );
   }
   if (values.write) {
-    const cells = [title, rate, theirs, ratio.toFixed(2), goal, result.sameWork, share, result.memory.toFixed(2), clock, when];
+    const cells = [
+      title,
+      rate,
+      theirs,
+      `${ratio.toFixed(2)} (${range})`,
+      goal,
+      result.sameWork,
+      share,
+      result.memory.toFixed(2),
+      clock,
+      when,
+    ];
     replaceText(page, withRows(readFileSync(page, "utf8"), [cells]));
   }
 }

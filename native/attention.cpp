@@ -17,7 +17,7 @@ using Sizes = AttentionSizes;
 using Inputs = AttentionInputs;
 
 const AttentionLoops& loopsFor(at::ScalarType type) {
-    return type == at::kBFloat16 && hasHalfProducts() && !kernels::table().multiplyPairs ? kAttentionHalf : kAttentionFloat;
+    return type == at::kBFloat16 && hasHalfProducts() ? kAttentionHalf : kAttentionFloat;
 }
 
 Sizes sizesOf(const Tensor& q, const Tensor& k, int64_t width, int64_t heads) {

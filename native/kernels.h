@@ -173,20 +173,6 @@ struct PanelProduct {
 // kTileApart numbers after the last, because they would lie on a few of a cache's lines.
 constexpr int64_t kTileRows = 96, kTileDepth = 384, kTileApart = 16;
 
-// c [m][n] (+)= a [m][k] b for even k, with b as pairs of rows [k / 2][n].
-struct HalfProduct {
-    int64_t m, n, k;
-    const Bf16* a;
-    int64_t strideA;
-    const uint32_t* b;
-    int64_t strideB;
-    float* c;
-    int64_t strideC;
-    bool add;
-    float* scratch;  // kHalfScratch numbers
-};
-constexpr int64_t kHalfScratch = kTileRows * (kTileDepth + kTileApart) + kTileDepth * 16;  // a tile and a panel
-
 // The longest piece of numbers of which notBelow says which are not below another.
 constexpr int64_t kPlaces = 256;
 
@@ -195,6 +181,7 @@ enum Types { kFloat = 0, kHalf = 1 };
 /** All loops for one instruction set. Rows [begin, end) of each; indices are Types. */
 struct Table {
     bool dotsOfHalves;  // whether the set multiplies pairs of bfloat16 numbers
+    bool widensHalves;  // whether products of bfloat16 matrices are made in float32: libtorch goes number by number there
     void (*addNorm[2][2])(const AddNorm&, int64_t begin, int64_t end);                  // [branch][normed]
     void (*addNormBackward[2][2])(const AddNormBackward&, int64_t begin, int64_t end);  // [branch][normed]
     void (*biasGelu[2])(const BiasGelu&, int64_t begin, int64_t end);
@@ -209,7 +196,6 @@ struct Table {
     void (*transposePanel[2])(const void* in, int64_t stride, int64_t depth, int64_t columns, float* panel);
     void (*widen)(const Bf16* in, int64_t count, float* out);
     void (*narrow)(const float* in, int64_t count, Bf16* out);
-    void (*multiplyPairs)(const HalfProduct&);  // null where libtorch has a faster one
     void (*multiplyPanels)(const PanelProduct&);
     void (*copyHead)(const CopyHead&);  // to bfloat16 from it
     void (*copyPanels[2])(const CopyHead&);  // to panels in float32, [in]
@@ -220,6 +206,8 @@ struct Table {
     void (*pairRows)(const Bf16* in, int64_t stride, int64_t rows, int64_t depth, int64_t padded, uint32_t* pairs);
     // sums[row] += the sum of that row; [rows][columns], a multiple of 16
     void (*rowSums)(const Bf16* in, int64_t rows, int64_t columns, float* sums);
+    // sums[column] += the sum of that column, of rows `stride` apart
+    void (*columnSums)(const Bf16* in, int64_t stride, int64_t rows, int64_t columns, float* sums);
     void (*softmaxRows[2])(const SoftmaxRows&);  // [weights]
     void (*softmaxBackward)(const SoftmaxBackward&);
     void (*panelSoftmaxBackward)(const PanelSoftmaxBackward&);

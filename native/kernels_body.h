@@ -108,6 +108,14 @@ TESSERA_INLINE float highestOf(F v) {
 #endif
 }
 
+// Of the last of so many numbers, the lanes that are beyond them.
+TESSERA_INLINE I lanesFrom(int64_t count) {
+    I beyond;
+    for (int i = 0; i < kLanes; ++i) beyond[i] = i < count ? 0 : -1;
+    return beyond;
+}
+TESSERA_INLINE F without(I lanes, F v) { return lanes ? all(-__builtin_inff()) : v; }
+
 // Calls use(i, lanes...) for blocks of kLanes columns, and once for what remains: `block` picks the whole or the counted load.
 template <class Use>
 TESSERA_INLINE void columns(int64_t width, Use use) {
@@ -389,19 +397,18 @@ float pairedEntropy(const PairedEntropy& given, float* logSum) {
         const F s = load(logits + i);
         most = s > most ? s : most;
     }
-    float highest = highestOf(most);
-    const int64_t rest = a.width - i;
-    const F last = rest ? load(logits + i, rest) : F{};
-    for (int64_t k = 0; k < rest; ++k) highest = last[k] > highest ? last[k] : highest;
+    const I beyond = lanesFrom(a.width - i);
+    if (i < a.width) {
+        const F last = without(beyond, load(logits + i, a.width - i));
+        most = last > most ? last : most;
+    }
+    const float highest = highestOf(most);
     // What is not a number is not the highest, but is in the products, and so in the loss.
     F sums = {}, products = {};
     columns(a.width, [&](int64_t k, auto get, auto) TESSERA_LAMBDA {
         const F s = get(logits + k);
         products += mixture(a, k, get) * (s * a.scale);
-        const F e = exponential((s - highest) * a.scale);
-        if (k + kLanes <= a.width) sums += e;
-        else
-            for (int64_t lane = 0; lane < rest; ++lane) sums[lane] += e[lane];
+        sums += exponential(((k < i ? s : without(beyond, s)) - highest) * a.scale);
     });
     *logSum = highest * a.scale + __builtin_logf(total(sums));
     return a.sum * *logSum - total(products);
@@ -547,12 +554,19 @@ inline void rowSums(const Bf16* in, int64_t rows, int64_t columnCount, float* su
     }
 }
 
+inline void columnSums(const Bf16* in, int64_t stride, int64_t rows, int64_t columnCount, float* sums) {
+    columns(columnCount, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA {
+        F sum = get(sums + i);
+        for (int64_t row = 0; row < rows; ++row) sum += get(in + row * stride + i);
+        put(sums + i, sum);
+    });
+}
+
 template <class W>
 void softmaxRows(const SoftmaxRows& given) {
     const SoftmaxRows a = given;
     const int64_t whole = a.count / kLanes * kLanes, rest = a.count - whole;
-    I beyond;  // lanes of the last vector that are no key's
-    for (int i = 0; i < kLanes; ++i) beyond[i] = i < rest ? 0 : -1;
+    const I beyond = lanesFrom(rest);
     for (int64_t row = 0; row < a.rows; ++row) {
         const float* scores = a.scores + row * a.padded;
         const float* mask = a.mask ? a.mask + row * a.maskStride : nullptr;
@@ -565,7 +579,7 @@ void softmaxRows(const SoftmaxRows& given) {
         if (rest) {
             last = load(scores + whole);
             if (mask) last += load(mask + whole, rest);
-            last = beyond ? all(-__builtin_inff()) : last;
+            last = without(beyond, last);
             most = last > most ? last : most;
         }
         for (int64_t i = 0; i < whole; i += kLanes) {
@@ -840,37 +854,14 @@ void convertRow(const From* in, int64_t count, To* out) {
     columns(count, [&](int64_t i, auto get, auto put) TESSERA_LAMBDA { put(out + i, get(in + i)); });
 }
 
-#ifdef TESSERA_AVX2
-// Widened, and then multiplied in float32.
-inline void multiplyPairs(const HalfProduct& p) {
-    constexpr int64_t apart = kTileDepth + kTileApart;
-    float* panel = p.scratch + kTileRows * apart;
-    for (int64_t row = 0; row < p.m; row += kTileRows) {
-        const int64_t rows = p.m - row < kTileRows ? p.m - row : kTileRows;
-        for (int64_t from = 0; from < p.k; from += kTileDepth) {
-            const int64_t depth = p.k - from < kTileDepth ? p.k - from : kTileDepth;
-            for (int64_t r = 0; r < rows; ++r) convertRow(p.a + (row + r) * p.strideA + from, depth, p.scratch + r * apart);
-            for (int64_t at = 0; at < p.n; at += kPanel) {
-                const int64_t count = p.n - at < kPanel ? p.n - at : kPanel;
-                for (int64_t k = 0; k < depth; k += 2) {
-                    for (int64_t c = 0; c < count; c += kLanes) {
-                        const uint32_t* pairs = p.b + (from + k) / 2 * p.strideB + at + c;
-                        const U both = count - c >= kLanes ? raw<U>(pairs) : raw<U>(pairs, count - c);
-                        store(panel + k * kPanel + c, (F)(both << 16));
-                        store(panel + (k + 1) * kPanel + c, (F)(both & 0xffff0000u));
-                    }
-                }
-                for (int64_t r = 0; r < rows; r += kStrip)
-                    strip({depth, rows - r < kStrip ? rows - r : kStrip, count, p.scratch + r * apart, apart, false, panel, p.c + (row + r) * p.strideC + at,
-                           p.strideC, p.add || from > 0});
-            }
-        }
-    }
-}
-#endif
-
 constexpr Table made(bool dotsOfHalves) {
+#ifdef TESSERA_AVX2
+    constexpr bool widensHalves = true;
+#else
+    constexpr bool widensHalves = false;
+#endif
     return {dotsOfHalves,
+            widensHalves,
             {{addNorm<float, float>, addNorm<float, Bf16>}, {addNorm<Bf16, float>, addNorm<Bf16, Bf16>}},
             {{addNormBackward<float, float>, addNormBackward<float, Bf16>}, {addNormBackward<Bf16, float>, addNormBackward<Bf16, Bf16>}},
             {biasGelu<float>, biasGelu<Bf16>},
@@ -889,11 +880,6 @@ constexpr Table made(bool dotsOfHalves) {
             {transposePanel<float>, transposePanel<Bf16>},
             convertRow<Bf16, float>,
             convertRow<float, Bf16>,
-#ifdef TESSERA_AVX2
-            multiplyPairs,
-#else
-            nullptr,
-#endif
 #ifdef TESSERA_STRIPS
             multiplyPanels,
 #else
@@ -908,6 +894,7 @@ constexpr Table made(bool dotsOfHalves) {
             transposePairs,
             pairRows,
             rowSums,
+            columnSums,
             {softmaxRows<float>, softmaxRows<Bf16>},
             softmaxBackward,
 #ifdef TESSERA_STRIPS

@@ -1,6 +1,6 @@
 // x W^T in bfloat16 from float32 weights, whose gradient is summed up in float32. Forward and the gradient of x are libtorch's products; its product
 // for the gradient of W (a transposed matrix times another) reaches a third to three quarters of their speed, so that one is made here: both
-// matrices are packed a stretch of rows at a time as the micro-kernel wants them.
+// matrices are packed a stretch of rows at a time as a micro-kernel wants them, libtorch's (products.h) or ours.
 #include "fused.h"
 #include "products.h"
 
@@ -16,6 +16,8 @@ namespace tessera {
 namespace {
 
 using at::Tensor;
+using kernels::kTileDepth;
+using kernels::kTileRows;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
@@ -35,17 +37,20 @@ Range partOf(int64_t size, int64_t parts, int64_t each) {
     return {std::min(size, each * part), std::min(size, (each + 1) * part)};
 }
 
+// Rows that are packed at a time, in stretches of equal length: a short one at the end would take as many sums from memory and back as a long one.
+int64_t stretchOf(Range rows, int64_t stretches) {
+    stretches = std::max<int64_t>(1, stretches);
+    return rounded((rows.end - rows.begin + stretches - 1) / stretches, 32);
+}
+
 // grads [out][in] = outGrad^T x and biasGrad [out] = the sums of outGrad's columns (null: not wanted), over some rows and for some of the outputs.
-void weightGradient(const Tensor& outGrad, const Tensor& x, Range rows, Range outs, float* grads, float* biasGrad) {
+void halfGradient(const Tensor& outGrad, const Tensor& x, Range rows, Range outs, float* grads, float* biasGrad) {
     const auto& k = kernels::table();
-    const int64_t out = outGrad.size(1), in = x.size(1), all = rows.end - rows.begin;
-    // Stretches of equal length: a short one at the end would take as many sums from memory and back as a long one.
-    const int64_t stretches = std::max<int64_t>(1, (all + kStretch / 2) / kStretch), stretch = rounded((all + stretches - 1) / stretches, 32);
-    const int64_t apart = stretch + kApart;
+    const int64_t out = outGrad.size(1), in = x.size(1);
+    const int64_t stretch = stretchOf(rows, (rows.end - rows.begin + kStretch / 2) / kStretch), apart = stretch + kApart;
     Scratch scratch(2 * (rounded(in, 16) * stretch + kOutOfBlock * apart));
     uint32_t* pairs = scratch.take<uint32_t>(rounded(in, 16) * stretch / 2);
     Bf16* transposed = scratch.take<Bf16>(kOutOfBlock * apart);
-    if (biasGrad) std::fill(biasGrad + outs.begin, biasGrad + outs.end, 0.0f);
     for (int64_t row = rows.begin; row < rows.end; row += stretch) {
         const int64_t count = std::min(stretch, rows.end - row), padded = rounded(count, 32);
         const auto pairsOf = [&](int64_t column) { return pairs + column * stretch / 2; };
@@ -63,6 +68,35 @@ void weightGradient(const Tensor& outGrad, const Tensor& x, Range rows, Range ou
         }
     }
     releaseProducts();
+}
+
+// The same, widened and on our micro-kernel for float32.
+void widenedGradient(const Tensor& outGrad, const Tensor& x, Range rows, Range outs, float* grads, float* biasGrad) {
+    const auto& k = kernels::table();
+    const int64_t out = outGrad.size(1), in = x.size(1), panel = k.panelColumns;
+    const int64_t stretch = stretchOf(rows, (rows.end - rows.begin + kTileDepth - 1) / kTileDepth);
+    Scratch scratch(4 * (rounded(in, panel) * stretch + kTileRows * rounded(stretch, panel)));
+    float* right = scratch.take<float>(rounded(in, panel) * stretch);
+    float* left = scratch.take<float>(kTileRows * rounded(stretch, panel));
+    for (int64_t row = rows.begin; row < rows.end; row += stretch) {
+        const int64_t count = std::min(stretch, rows.end - row);
+        // A few panels at a time: more would fall on the same lines of a cache.
+        for (int64_t at = 0; at < in; at += 4 * panel)
+            k.copyPanels[kernels::kHalf]({{bits(x) + row * in + at, in}, nullptr, 1.0f, count, std::min(4 * panel, in - at), 0, right + at * count});
+        for (int64_t from = outs.begin; from < outs.end; from += kTileRows) {
+            const int64_t size = std::min(kTileRows, outs.end - from);
+            const Bf16* grad = bits(outGrad) + row * out + from;
+            for (int64_t r = 0; r < count; r += panel)
+                k.transposePanel[kernels::kHalf](grad + r * out, out, size, std::min(panel, count - r), left + r * size);
+            if (biasGrad) k.columnSums(grad, out, count, size, biasGrad + from);
+            k.multiplyPanels({size, in, count, {left, panel, panel, size * panel}, right, {grads + from * in, in, panel, panel}, row > rows.begin});
+        }
+    }
+}
+
+void weightGradient(const Tensor& outGrad, const Tensor& x, Range rows, Range outs, float* grads, float* biasGrad) {
+    if (biasGrad) std::fill(biasGrad + outs.begin, biasGrad + outs.end, 0.0f);
+    (kernels::table().widensHalves ? widenedGradient : halfGradient)(outGrad, x, rows, outs, grads, biasGrad);
 }
 
 // The same over all rows and outputs. Each thread takes a share of the rows and never waits for another; their sums are added up at the end. Of few
@@ -171,7 +205,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Optional<Tensor>& bia
 }  // namespace
 
 void registerLinear() {
-    if (!hasHalfProducts()) return;
+    if (!kernels::table().widensHalves && !hasHalfProducts()) return;
     registerOperator("linear", "linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor", linear);
 }
 

@@ -140,7 +140,7 @@ template <class T>
 bool isNeeded() {
 #if defined(__x86_64__) && defined(__GNUC__)
     if (!kernels::table().strip) return false;
-    if (std::is_same_v<T, Bf16>) return kernels::table().multiplyPairs != nullptr;
+    if (std::is_same_v<T, Bf16>) return kernels::table().widensHalves;
     return !at::hasMKL() || (__builtin_cpu_is("amd") && __builtin_cpu_supports("avx512f"));
 #else
     return false;

@@ -1,5 +1,4 @@
-// Products of small bfloat16 matrices that are packed by hand: by libtorch's micro-kernel (oneDNN's), which it has since 2.5, or by ours where no
-// instruction multiplies bfloat16.
+// Products of small bfloat16 matrices that are packed by hand, by libtorch's micro-kernel (oneDNN's), which it has since 2.5.
 #pragma once
 
 #include "bridge.h"
@@ -12,8 +11,6 @@
 #include <ATen/native/CPUBlas.h>
 #endif
 
-#include <memory>
-
 namespace tessera {
 
 using kernels::Bf16;
@@ -25,16 +22,12 @@ inline int64_t rounded(int64_t size, int64_t to) { return (size + to - 1) / to *
 /** A thread that has multiplied gives the matrix unit back. */
 inline void releaseProducts() {
 #ifdef TESSERA_HALF_PRODUCTS
-    if (!kernels::table().multiplyPairs) at::native::cpublas::brgemm_release();
+    at::native::cpublas::brgemm_release();
 #endif
 }
 
 // c [m][n] (+)= a [m][k] b, with b as pairs of rows [k / 2][n].
 inline void multiply(int64_t m, int64_t n, int64_t k, const Bf16* a, int64_t strideA, const uint32_t* b, int64_t strideB, float* c, int64_t strideC, bool add) {
-    if (const auto own = kernels::table().multiplyPairs) {
-        static thread_local const std::unique_ptr<float[]> scratch(new float[kernels::kHalfScratch]);
-        return own({m, n, k, a, strideA, b, strideB, c, strideC, add, scratch.get()});
-    }
 #ifdef TESSERA_HALF_PRODUCTS
     at::native::cpublas::brgemm(m, n, k, strideA, strideB, strideC, add, reinterpret_cast<const at::BFloat16*>(a), reinterpret_cast<const at::BFloat16*>(b), c, true);
 #endif
@@ -46,7 +39,6 @@ inline void multiply(int64_t m, int64_t n, int64_t k, const Bf16* a, int64_t str
  */
 inline bool hasHalfProducts() {
     static const bool has = [] {
-        if (kernels::table().multiplyPairs) return true;
 #ifdef TESSERA_HALF_PRODUCTS
         if (at::native::cpublas::could_pack(at::kBFloat16)) return true;
         if (!kernels::table().dotsOfHalves) return false;

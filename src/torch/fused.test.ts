@@ -458,10 +458,12 @@ describe.skipIf(!attends).each(["float32", "bfloat16"] as const)("attention in %
       tidy(() => {
         const x = randn([2, 5, 16]).to(dtype);
         const fuses = (mask?: Tensor, queries = x) => fusesAttention(queries, x, mask);
-        expect(fuses()).toBe(true);
+        const fast = dtype === "float32" || halfLinear;
+        expect(fuses()).toBe(fast);
+        if (!fast) return;
         expect(fuses(undefined, x.to("float64"))).toBe(false);
         expect(fusesAttention(x.to("float64"), x.to("float64"), undefined)).toBe(false);
-        expect(autocast({}, fuses)).toBe(true);
+        expect(autocast({}, fuses)).toBe(halfLinear);
         expect(withFused(false, fuses)).toBe(false);
         const mask = zeros([1, 1, 5, 5]);
         expect(fuses(mask)).toBe(true);

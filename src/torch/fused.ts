@@ -127,13 +127,16 @@ interface HowToAttend {
 }
 
 /**
- * Whether attention over products x W^T of these tokens, [B, n, C] and [B, N, C], can be one operator whose weights are never in memory: in float32 and
- * bfloat16 on a CPU with AVX2 or AVX-512, and where no gradient of the mask is wanted.
+ * Whether attention over products x W^T of these tokens, [B, n, C] and [B, N, C], can be one operator whose weights are never in memory: in float32
+ * on a CPU with AVX2 or AVX-512, in bfloat16 on one for which there is a micro-kernel (AMX, AVX-512 with bfloat16, or ours with AVX2), and where
+ * no gradient of the mask is wanted.
  */
 export function fusesAttention(queries: Tensor, keys: Tensor, mask: Tensor | undefined): boolean {
   const dtypes = [queries, keys].map((x) => autocastDType() ?? x.dtype);
   const here = [queries, keys].every((x) => x.device === "cpu") && dtypes[0] === dtypes[1];
-  if (!usesFused() || !here || !["float32", "bfloat16"].includes(dtypes[0]!) || !aten.attention.available) return false;
+  // A linear layer of the addon is there where bfloat16 has a micro-kernel.
+  const fast = dtypes[0] === "float32" || (dtypes[0] === "bfloat16" && aten.halfLinear.available);
+  if (!usesFused() || !here || !fast || !aten.attention.available) return false;
   if (!mask) return true;
   const whole = mask.ndim >= 3 && mask.size(-2) === queries.size(1) && mask.size(-1) === keys.size(1);
   return whole && isFloat(mask) && !mask.requiresGrad;
