@@ -1,7 +1,10 @@
 // Attention of one head after the other in float32, on our micro-kernel for it; what comes in and goes out may be bfloat16. All matrices of a head
-// are in panels (kernels.h), which the micro-kernel reads on either side.
+// are in panels (kernels.h), which the micro-kernel reads on either side. What a mask of -inf hides from a whole block is left out: of tokens that
+// come in the order in which they see one another that is nearly half.
 #include "attention.h"
 #include "products.h"
+
+#include <limits>
 
 namespace tessera {
 
@@ -9,13 +12,15 @@ namespace {
 
 using kernels::Pieces;
 
-// Tokens of a block: a multiple of every panel's and strip's width.
-constexpr int64_t kRowsOfBlock = 96;
+// Tokens of a block are multiples of this, and so of every panel's and strip's width.
+constexpr int64_t kRowsOfBlock = 48;
 
 int64_t padded(int64_t tokens) { return rounded(tokens, kernels::table().panelColumns); }
 
-// Fewer where rows are long, so that a block stays in a core's own cache.
-int64_t rowsOfBlock(int64_t tokens, int64_t columns) { return std::min(rounded(tokens, 48), columns > 512 ? kRowsOfBlock / 2 : kRowsOfBlock); }
+// As many as stay in a core's own cache; where there is a mask few, because of fewer more is hidden.
+int64_t rowsOfBlock(int64_t tokens, int64_t columns, const at::Tensor& mask) {
+    return std::min(rounded(tokens, kRowsOfBlock), columns > 512 || mask.defined() ? kRowsOfBlock : 2 * kRowsOfBlock);
+}
 
 // A matrix [rows][columns] in panels, from one row on: as the left factor of a product, or as what comes out.
 template <class T>
@@ -23,6 +28,46 @@ Pieces<T> panels(T* all, int64_t rows, int64_t from = 0) {
     const int64_t width = kernels::table().panelColumns;
     return {all + from * width, width, width, rows * width};
 }
+
+// The columns of a mask outside of which all is -inf, for blocks of its rows; all columns where there is no mask.
+class Seen {
+public:
+    Seen(const at::Tensor& mask, int64_t columns, int64_t block) : columns_(columns), block_(block) {
+        if (!mask.defined()) return;
+        samples_ = mask.size(0);
+        heads_ = mask.size(1);
+        const int64_t rows = mask.size(2), stride = mask.stride(2);
+        blocks_ = (rows + block - 1) / block;
+        ranges_.resize(samples_ * heads_ * blocks_, {columns - 1, 1});  // at least one column, of either kind
+        at::parallel_for(0, samples_ * heads_, 1, [&](int64_t from, int64_t to) {
+            for (int64_t row = from * rows; row < to * rows; ++row) widen(ranges_[row / rows * blocks_ + row % rows / block], floats(mask) + row * stride);
+        });
+    }
+
+    int64_t begin(const AttentionSizes& z, int64_t each, int64_t row) const { return ranges_.empty() ? 0 : at(z, each, row).begin; }
+    int64_t end(const AttentionSizes& z, int64_t each, int64_t row) const { return ranges_.empty() ? columns_ : at(z, each, row).end; }
+
+private:
+    struct Range {
+        int64_t begin, end;
+    };
+
+    void widen(Range& range, const float* row) const {
+        constexpr float hidden = -std::numeric_limits<float>::infinity();
+        const float* first = std::find_if(row, row + range.begin, [](float x) { return x != hidden; });
+        range.begin = first - row;
+        for (int64_t c = columns_; c > range.end; --c)
+            if (row[c - 1] != hidden) range.end = c;
+    }
+
+    const Range& at(const AttentionSizes& z, int64_t each, int64_t row) const {
+        const int64_t sample = samples_ == 1 ? 0 : each / z.heads, head = heads_ == 1 ? 0 : each % z.heads;
+        return ranges_[(sample * heads_ + head) * blocks_ + row / block_];
+    }
+
+    int64_t columns_, block_, samples_ = 0, heads_ = 0, blocks_ = 0;
+    std::vector<Range> ranges_;
+};
 
 // Panels of [rows][depth] to those of the transposed matrix.
 void transpose(const float* in, int64_t rows, int64_t depth, float* out) {
@@ -38,7 +83,9 @@ void forward(const AttentionForward& a) {
     const auto& k = kernels::table();
     const AttentionSizes& z = a.sizes;
     const int type = typeOf(a.out);
-    const int64_t keysPadded = padded(z.keys), depthPadded = padded(z.depth), block = rowsOfBlock(z.queries, keysPadded);
+    const int64_t keysPadded = padded(z.keys), depthPadded = padded(z.depth), block = rowsOfBlock(z.queries, keysPadded, a.mask);
+    const int64_t panel = k.panelColumns;
+    const Seen seen(a.mask, z.keys, block);
     at::parallel_for(0, z.batch * z.heads, 1, [&](int64_t begin, int64_t end) {
         Scratch scratch(4 * (depthPadded * (z.queries + 2 * z.keys + block) + keysPadded * (z.depth + block) + block));
         float* q = scratch.take<float>(z.queries * depthPadded);
@@ -55,13 +102,13 @@ void forward(const AttentionForward& a) {
             transpose(rows, z.keys, z.depth, keys);
             const float* mask = maskOf(a.mask, z, each);
             for (int64_t row = 0; row < z.queries; row += block) {
-                const int64_t count = std::min(block, z.queries - row);
-                k.multiplyPanels({count, z.keys, z.depth, panels<const float>(q, z.queries, row), keys,
-                                  {scores, keysPadded, k.panelColumns, k.panelColumns}, false});
-                k.softmaxRows[kernels::kFloat]({count, z.keys, keysPadded, scores, mask ? mask + row * a.mask.stride(2) : nullptr, mask ? a.mask.stride(2) : 0,
-                                                scores, factor, a.logSums + each * z.queriesPadded + row});
-                k.multiplyPanels({count, z.depth, z.keys, {scores, keysPadded, INT64_MAX, 0}, values, {result, depthPadded, k.panelColumns, k.panelColumns},
-                                  false});
+                const int64_t count = std::min(block, z.queries - row), keysSeen = seen.end(z, each, row);
+                k.multiplyPanels({count, keysSeen, z.depth, panels<const float>(q, z.queries, row), keys, z.depth * panel,
+                                  {scores, keysPadded, panel, panel}, false});
+                k.softmaxRows[kernels::kFloat]({count, keysSeen, keysPadded, scores, mask ? mask + row * a.mask.stride(2) : nullptr,
+                                                mask ? a.mask.stride(2) : 0, scores, factor, a.logSums + each * z.queriesPadded + row});
+                k.multiplyPanels({count, z.depth, keysSeen, {scores, keysPadded, INT64_MAX, 0}, values, z.keys * panel,
+                                  {result, depthPadded, panel, panel}, false});
                 k.storeRows[type](result, count, z.depth, depthPadded, factor, rowsInto(a.out, z, each, row), nullptr);
             }
         }
@@ -72,7 +119,9 @@ void backward(const AttentionBackward& a) {
     const auto& k = kernels::table();
     const AttentionSizes& z = a.sizes;
     const int type = typeOf(a.out);
-    const int64_t keysPadded = padded(z.keys), depthPadded = padded(z.depth), block = rowsOfBlock(z.keys, z.queriesPadded);
+    const int64_t keysPadded = padded(z.keys), depthPadded = padded(z.depth), block = rowsOfBlock(z.keys, z.queriesPadded, a.mask);
+    const int64_t panel = k.panelColumns;
+    const Seen seeing(a.mask, z.queries, block);
     at::parallel_for(0, z.batch * z.heads, 1, [&](int64_t begin, int64_t end) {
         Scratch scratch(4 * (2 * depthPadded * (z.queries + z.keys) + z.depth * (2 * z.queriesPadded + keysPadded) + 2 * block * z.queriesPadded +
                              depthPadded * (block + z.queriesPadded) + z.queriesPadded));
@@ -100,23 +149,29 @@ void backward(const AttentionBackward& a) {
             transpose(keys, z.keys, z.depth, keysAcross);
             k.rowDots[type](gradRows, rowsOf(a.out, z, each), z.queries, z.depth, dots);
             const float* mask = maskOf(a.mask, z, each);
+            // Then some of the queries may not see the first block.
+            if (mask) std::fill(qGrad, qGrad + depthPadded * z.queriesPadded, 0.0f);
             for (int64_t row = 0; row < z.keys; row += block) {
                 const int64_t count = std::min(block, z.keys - row);
+                // The queries from here on see these keys.
+                const int64_t first = seeing.begin(z, each, row) / panel * panel, queries = z.queries - first;
                 const auto multiplyKeys = [&](const float* left, const float* right, float* out) {
-                    k.multiplyPanels({count, z.queries, z.depth, panels<const float>(left, z.keys, row), right, panels(out, count), false});
+                    k.multiplyPanels({count, queries, z.depth, panels<const float>(left, z.keys, row), right + first * z.depth, z.depth * panel,
+                                      panels(out, count), false});
                 };
                 multiplyKeys(keys, qAcross, weights);
                 multiplyKeys(values, upperAcross, scoreGrads);
-                k.panelSoftmaxBackward({count, z.queriesPadded, weights, mask ? mask + row * z.queriesPadded : nullptr, z.queriesPadded, scoreGrads,
-                                        a.logSums + each * z.queriesPadded, dots});
+                k.panelSoftmaxBackward({count, z.queriesPadded - first, weights, mask ? mask + row * z.queriesPadded + first : nullptr, z.queriesPadded,
+                                        scoreGrads, a.logSums + each * z.queriesPadded + first, dots + first});
                 const auto gradient = [&](const float* left, const float* right, const at::Tensor& to, int64_t part) {
-                    k.multiplyPanels({count, z.depth, z.queries, panels(left, count), right, {result, depthPadded, k.panelColumns, k.panelColumns}, false});
+                    k.multiplyPanels({count, z.depth, queries, panels(left, count), right + first * panel, z.queries * panel,
+                                      {result, depthPadded, panel, panel}, false});
                     k.storeRows[type](result, count, z.depth, depthPadded, nullptr, rowsInto(to, z, each, row), biasSumsOf(a, each, part));
                 };
                 gradient(weights, upper, a.grads.v, 2);
                 gradient(scoreGrads, q, a.grads.k, 1);
-                k.multiplyPanels({z.depth, z.queries, count, panels<const float>(keysAcross + row * z.depth, z.depth), scoreGrads,
-                                  {qGrad, z.queriesPadded, k.panelColumns, k.panelColumns}, row > 0});
+                k.multiplyPanels({z.depth, queries, count, panels<const float>(keysAcross + row * z.depth, z.depth), scoreGrads, count * panel,
+                                  {qGrad + first, z.queriesPadded, panel, panel}, mask || row > 0});
             }
             k.storeTransposed[type](qGrad, z.queries, z.depth, z.queriesPadded, a.scale, rowsInto(a.grads.q, z, each, 0), biasSumsOf(a, each, 0));
         }

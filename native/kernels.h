@@ -160,11 +160,12 @@ struct Pieces {
     int64_t run, jump;
 };
 
-// c [m][n] (+)= a [m][k] b, with b in panels: [ceil(n / panelColumns)][k][panelColumns]. A run of c is a panel's width, one of a a multiple or all of it.
+// c [m][n] (+)= a [m][k] b, with b in panels [k][panelColumns], `jumpB` apart. A run of c is a panel's width, one of a a multiple or all of it.
 struct PanelProduct {
     int64_t m, n, k;
     Pieces<const float> a;
     const float* b;
+    int64_t jumpB;
     Pieces<float> c;
     bool add;
 };

@@ -787,7 +787,7 @@ inline void multiplyPanels(const PanelProduct& given) {
         const float* left = p.a.data + (from < p.a.run ? from : from / p.a.run * p.a.jump);
         for (int64_t column = 0; column < p.n; column += kPanel) {
             const int64_t columnCount = p.n - column < kPanel ? p.n - column : kPanel;
-            const float* right = p.b + column * p.k + from * kPanel;
+            const float* right = p.b + column / kPanel * p.jumpB + from * kPanel;
             float* c = p.c.data + column / kPanel * p.c.jump;
             for (int64_t row = 0; row < p.m; row += kStrip)
                 strip({depth, p.m - row < kStrip ? p.m - row : kStrip, columnCount, left + row * p.a.stride, p.a.stride, false, right, c + row * p.c.stride,

@@ -89,7 +89,7 @@ void widenedGradient(const Tensor& outGrad, const Tensor& x, Range rows, Range o
             for (int64_t r = 0; r < count; r += panel)
                 k.transposePanel[kernels::kHalf](grad + r * out, out, size, std::min(panel, count - r), left + r * size);
             if (biasGrad) k.columnSums(grad, out, count, size, biasGrad + from);
-            k.multiplyPanels({size, in, count, {left, panel, panel, size * panel}, right, {grads + from * in, in, panel, panel}, row > rows.begin});
+            k.multiplyPanels({size, in, count, {left, panel, panel, size * panel}, right, count * panel, {grads + from * in, in, panel, panel}, row > rows.begin});
         }
     }
 }

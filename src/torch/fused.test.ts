@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { OperatorError } from "./errors.js";
 import {
   addNorm,
+  arange,
   autocast,
   type Branch,
   backward,
@@ -428,6 +429,32 @@ describe.skipIf(!attends).each(["float32", "bfloat16"] as const)("attention in %
       ),
       runs,
     );
+  });
+
+  test("where a mask hides what comes later, from whole blocks too", () => {
+    for (const [asking, told, segment, heads, earlier] of [
+      [250, 250, 1, 2, false],
+      [250, 250, 60, 1, true],
+      [130, 310, 17, 2, false],
+      [310, 130, 40, 1, false],
+    ] as const) {
+      tidy(() => {
+        manualSeed(asking);
+        const inputs: Named = { q: randn([2, asking, 32]), k: randn([2, told, 32]), v: randn([2, told, 32]) };
+        for (const name of ["q", "k", "v"]) inputs[name] = inputs[name]!.to(dtype);
+        const rank = (count: number) => arange(0, count).div(segment).floor();
+        const [query, key] = [rank(asking).unsqueeze(1), rank(told).unsqueeze(0)];
+        const hidden = earlier ? key.lt(query) : key.gt(query);
+        const mask = zeros([1, 1, asking, told]).maskedFill(hidden, Number.NEGATIVE_INFINITY);
+        const fn = ({ q, k, v }: Named) => {
+          const split = (x: Tensor) => x.reshape([2, x.size(1), heads, -1]).transpose(1, 2);
+          if (usesFused()) return { out: crossAttention([q!, k!, v!], { heads, scale: 0.3, qBias: null, vBias: null, mask }) };
+          const scores = split(q!).matmul(split(k!).transpose(-2, -1)).mul(0.3).add(mask.to("float64"));
+          return { out: scores.softmax(-1).matmul(split(v!)).transpose(1, 2).reshape([2, asking, 32]) };
+        };
+        compare(fn, inputs, tolerance);
+      });
+    }
   });
 
   test("to parts of one product, which do not lie together", () => {
