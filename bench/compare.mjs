@@ -1,7 +1,8 @@
 // Tessera beside PyTorch, in turns, and the table of docs/performance.md; what `make bench` runs. --help tells more.
 //
-// For each row both sides are started, each in a process of its own, and measured A B A B; the ratio is that of their best times, and beside it stands
-// what it was from turn to turn. PyTorch runs with its huge pages (THP_MEM_ALLOC_ENABLE), and also without where Tessera has none; by processor time neither side's idle threads spin, which would count as work.
+// For each row both sides are started, each in a process of its own, and measured A B A B; the ratio is that of their best times, and beside it
+// stands what it was from turn to turn. PyTorch runs with its huge pages (THP_MEM_ALLOC_ENABLE), and also without where Tessera has none; by
+// processor time neither side's idle threads spin, which would count as work.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { replaceText } from "../dist/files.js";

@@ -472,6 +472,18 @@ describe.skipIf(!attends).each(["float32", "bfloat16"] as const)("attention in %
     });
   });
 
+  test("biases in the tokens' own dtype, as those of a model that is in bfloat16 throughout", () => {
+    tidy(() => {
+      const [qkv, bias] = [randn([2, 7, 48]).to(dtype), randn([48]).to(dtype)];
+      const joint = (given: Tensor) => jointAttention(qkv, { heads: 2, scale: 0.4, bias: given });
+      expect(joint(bias).equal(joint(bias.float()))).toBe(true);
+      const [q, k, v] = qkv.split(16, 2) as [Tensor, Tensor, Tensor];
+      const [qBias, , vBias] = bias.split(16) as [Tensor, Tensor, Tensor];
+      const across = (first: Tensor, last: Tensor) => crossAttention([q, k, v], { heads: 2, scale: 0.4, qBias: first, vBias: last });
+      expect(across(qBias, vBias).equal(across(qBias.float(), vBias.float()))).toBe(true);
+    });
+  });
+
   test("a mask for all samples", () => {
     tidy(() => {
       const [x, mask] = [randn([3, 7, 48]).to(dtype), randn([2, 7, 7])];

@@ -142,6 +142,8 @@ export function fusesAttention(queries: Tensor, keys: Tensor, mask: Tensor | und
   return whole && isFloat(mask) && !mask.requiresGrad;
 }
 
+/** Of a model that is in bfloat16 throughout. */
+const widened = (bias: Tensor | null) => (bias && bias.dtype !== "float32" ? bias.float() : bias);
 const ofSamples = (mask: Tensor | undefined) => (mask?.ndim === 3 ? mask.unsqueeze(0) : mask) ?? null;
 
 /**
@@ -149,7 +151,7 @@ const ofSamples = (mask: Tensor | undefined) => (mask?.ndim === 3 ? mask.unsquee
  * fusesAttention first.
  */
 export function jointAttention(qkv: Tensor, { heads, scale, bias, mask }: HowToAttend & { bias: Tensor | null }): Tensor {
-  return aten.attention(qkv, bias, ofSamples(mask), heads, scale);
+  return aten.attention(qkv, widened(bias), ofSamples(mask), heads, scale);
 }
 
 /**
@@ -160,7 +162,7 @@ export function crossAttention(
   [q, k, v]: readonly [Tensor, Tensor, Tensor],
   { heads, scale, qBias, vBias, mask }: HowToAttend & { qBias: Tensor | null; vBias: Tensor | null },
 ): Tensor {
-  return aten.crossAttention(q, k, v, qBias, vBias, ofSamples(mask), heads, scale);
+  return aten.crossAttention(q, k, v, widened(qBias), widened(vBias), ofSamples(mask), heads, scale);
 }
 
 /** Whether keepHighest is there for tensors on this device. */
