@@ -479,7 +479,8 @@ describe.skipIf(!attends).each(["float32", "bfloat16"] as const)("attention in %
       expect(joint(bias).equal(joint(bias.float()))).toBe(true);
       const [q, k, v] = qkv.split(16, 2) as [Tensor, Tensor, Tensor];
       const [qBias, , vBias] = bias.split(16) as [Tensor, Tensor, Tensor];
-      const across = (first: Tensor, last: Tensor) => crossAttention([q, k, v], { heads: 2, scale: 0.4, qBias: first, vBias: last });
+      const across = (first: Tensor, last: Tensor) =>
+        crossAttention([q, k, v], { heads: 2, scale: 0.4, qBias: first, vBias: last });
       expect(across(qBias, vBias).equal(across(qBias.float(), vBias.float()))).toBe(true);
     });
   });
