@@ -19,19 +19,19 @@ inline Bf16* bits(const at::Tensor& t) { return static_cast<Bf16*>(t.data_ptr())
 
 inline int64_t rounded(int64_t size, int64_t to) { return (size + to - 1) / to * to; }
 
-/** A thread that has multiplied gives the matrix unit back. */
-inline void releaseProducts() {
 #ifdef TESSERA_HALF_PRODUCTS
-    at::native::cpublas::brgemm_release();
-#endif
-}
+/** A thread that has multiplied gives the matrix unit back. */
+inline void releaseProducts() { at::native::cpublas::brgemm_release(); }
 
 // c [m][n] (+)= a [m][k] b, with b as pairs of rows [k / 2][n].
 inline void multiply(int64_t m, int64_t n, int64_t k, const Bf16* a, int64_t strideA, const uint32_t* b, int64_t strideB, float* c, int64_t strideC, bool add) {
-#ifdef TESSERA_HALF_PRODUCTS
     at::native::cpublas::brgemm(m, n, k, strideA, strideB, strideC, add, reinterpret_cast<const at::BFloat16*>(a), reinterpret_cast<const at::BFloat16*>(b), c, true);
-#endif
 }
+#else
+// Never called: hasHalfProducts() is false.
+inline void releaseProducts() {}
+inline void multiply(int64_t, int64_t, int64_t, const Bf16*, int64_t, const uint32_t*, int64_t, float*, int64_t, bool) {}
+#endif
 
 /**
  * Whether there is a micro-kernel for pairs of rows. libtorch's has them on AMX and on AVX-512 with bfloat16, tells of the first only, and where
