@@ -18,11 +18,16 @@ import {
   withFused,
 } from "./index.js";
 
-/** How far a product is from the one in float64, over how large that is. */
+/**
+ * How far a product is from the one in float64, over how large that is, or would be if terms of random signs were added up: of equal rows on both
+ * sides all is one sum, in which nearly all may cancel.
+ */
 function distance(actual: Tensor, a: Tensor, b: Tensor, bias?: Tensor): number {
-  const exact = a.to("float64").matmul(b.to("float64"));
+  const [left, right] = [a.to("float64"), b.to("float64")];
+  const exact = left.matmul(right);
   const expected = bias ? exact.add(bias.to("float64")) : exact;
-  return actual.to("float64").sub(expected).norm().item() / expected.norm().item();
+  const usual = left.mul(left).matmul(right.mul(right)).sqrt();
+  return actual.to("float64").sub(expected).norm().item() / Math.max(expected.norm().item(), usual.norm().item());
 }
 
 /** [rows, columns] as a matrix with contiguous rows, with contiguous columns, or cut out of a larger one of either. */
