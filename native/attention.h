@@ -63,10 +63,43 @@ inline float* biasSumsOf(const AttentionBackward& a, int64_t each, int64_t part)
     return a.biasGrads ? a.biasGrads + (at::get_thread_num() * 3 + part) * z.width() + each % z.heads * z.depth : nullptr;
 }
 
+// Which of a mask's matrices, [1 or batch][1 or heads] of them, one head has.
+inline int64_t matrixOf(const at::Tensor& mask, const AttentionSizes& z, int64_t each) {
+    const int64_t sample = mask.size(0) == 1 ? 0 : each / z.heads, head = mask.size(1) == 1 ? 0 : each % z.heads;
+    return sample * mask.size(1) + head;
+}
+
 inline const float* maskOf(const at::Tensor& mask, const AttentionSizes& z, int64_t each) {
-    if (!mask.defined()) return nullptr;
-    const auto at = [&](int64_t d, int64_t i) { return mask.size(d) == 1 ? 0 : i * mask.stride(d); };
-    return static_cast<const float*>(mask.data_ptr()) + at(0, each / z.heads) + at(1, each % z.heads);
+    return mask.defined() ? floats(mask) + matrixOf(mask, z, each) * mask.size(2) * mask.size(3) : nullptr;
+}
+
+// The columns of a mask outside of which all is -inf, for blocks of its rows; all columns where there is no mask. What is outside is left out: of
+// tokens that come in the order in which they see one another that is nearly half.
+class Seen {
+public:
+    Seen(const at::Tensor& mask, int64_t columns, int64_t block);
+    int64_t begin(const AttentionSizes& z, int64_t each, int64_t row) const { return ranges_.empty() ? 0 : at(z, each, row).begin; }
+    int64_t end(const AttentionSizes& z, int64_t each, int64_t row) const { return ranges_.empty() ? columns_ : at(z, each, row).end; }
+
+private:
+    struct Range {
+        int64_t begin, end;
+    };
+    void widen(Range& range, const float* row) const;
+    const Range& at(const AttentionSizes& z, int64_t each, int64_t row) const { return ranges_[matrixOf(mask_, z, each) * blocks_ + row / block_]; }
+
+    at::Tensor mask_;
+    int64_t columns_, block_, blocks_ = 0;
+    std::vector<Range> ranges_;
+};
+
+// Brings all rows of one sample into the cache, in order. Each head takes a part of every row; from part to part a processor does not guess what comes
+// next, and waits two or three times as long. What will be written is read too.
+void fetchSample(std::initializer_list<const at::Tensor*> all, int64_t sample);
+
+// The same before the first of a sample's heads that a thread has; its heads are those from `begin` on.
+inline void fetchFor(std::initializer_list<const at::Tensor*> all, const AttentionSizes& z, int64_t each, int64_t begin) {
+    if (each == begin || each % z.heads == 0) fetchSample(all, each / z.heads);
 }
 
 }  // namespace tessera

@@ -1,10 +1,7 @@
 // Attention of one head after the other in float32, on our micro-kernel for it; what comes in and goes out may be bfloat16. All matrices of a head
-// are in panels (kernels.h), which the micro-kernel reads on either side. What a mask of -inf hides from a whole block is left out: of tokens that
-// come in the order in which they see one another that is nearly half.
+// are in panels (kernels.h), which the micro-kernel reads on either side.
 #include "attention.h"
 #include "products.h"
-
-#include <limits>
 
 namespace tessera {
 
@@ -28,46 +25,6 @@ Pieces<T> panels(T* all, int64_t rows, int64_t from = 0) {
     const int64_t width = kernels::table().panelColumns;
     return {all + from * width, width, width, rows * width};
 }
-
-// The columns of a mask outside of which all is -inf, for blocks of its rows; all columns where there is no mask.
-class Seen {
-public:
-    Seen(const at::Tensor& mask, int64_t columns, int64_t block) : columns_(columns), block_(block) {
-        if (!mask.defined()) return;
-        samples_ = mask.size(0);
-        heads_ = mask.size(1);
-        const int64_t rows = mask.size(2), stride = mask.stride(2);
-        blocks_ = (rows + block - 1) / block;
-        ranges_.resize(samples_ * heads_ * blocks_, {columns - 1, 1});  // at least one column, of either kind
-        at::parallel_for(0, samples_ * heads_, 1, [&](int64_t from, int64_t to) {
-            for (int64_t row = from * rows; row < to * rows; ++row) widen(ranges_[row / rows * blocks_ + row % rows / block], floats(mask) + row * stride);
-        });
-    }
-
-    int64_t begin(const AttentionSizes& z, int64_t each, int64_t row) const { return ranges_.empty() ? 0 : at(z, each, row).begin; }
-    int64_t end(const AttentionSizes& z, int64_t each, int64_t row) const { return ranges_.empty() ? columns_ : at(z, each, row).end; }
-
-private:
-    struct Range {
-        int64_t begin, end;
-    };
-
-    void widen(Range& range, const float* row) const {
-        constexpr float hidden = -std::numeric_limits<float>::infinity();
-        const float* first = std::find_if(row, row + range.begin, [](float x) { return x != hidden; });
-        range.begin = first - row;
-        for (int64_t c = columns_; c > range.end; --c)
-            if (row[c - 1] != hidden) range.end = c;
-    }
-
-    const Range& at(const AttentionSizes& z, int64_t each, int64_t row) const {
-        const int64_t sample = samples_ == 1 ? 0 : each / z.heads, head = heads_ == 1 ? 0 : each % z.heads;
-        return ranges_[(sample * heads_ + head) * blocks_ + row / block_];
-    }
-
-    int64_t columns_, block_, samples_ = 0, heads_ = 0, blocks_ = 0;
-    std::vector<Range> ranges_;
-};
 
 // Panels of [rows][depth] to those of the transposed matrix.
 void transpose(const float* in, int64_t rows, int64_t depth, float* out) {
@@ -96,6 +53,7 @@ void forward(const AttentionForward& a) {
         float* result = scratch.take<float>(block * depthPadded);
         float* factor = scratch.take<float>(block);
         for (int64_t each = begin; each < end; ++each) {
+            fetchFor({&a.in.q, &a.in.k, &a.in.v, &a.out}, z, each, begin);
             k.copyPanels[type]({rowsOf(a.in.q, z, each), biasOf(a.in.qBias, z, each), a.scale, z.queries, z.depth, 0, q});
             k.copyPanels[type]({rowsOf(a.in.k, z, each), biasOf(a.in.kBias, z, each), 1.0f, z.keys, z.depth, 0, rows});
             k.copyPanels[type]({rowsOf(a.in.v, z, each), biasOf(a.in.vBias, z, each), 1.0f, z.keys, z.depth, 0, values});
@@ -139,6 +97,7 @@ void backward(const AttentionBackward& a) {
         float* dots = scratch.take<float>(z.queriesPadded);
         std::fill(dots + z.queries, dots + z.queriesPadded, 0.0f);
         for (int64_t each = begin; each < end; ++each) {
+            fetchFor({&a.in.q, &a.in.k, &a.in.v, &a.out, &a.outGrad, &a.grads.q, &a.grads.k, &a.grads.v}, z, each, begin);
             const auto gradRows = rowsOf(a.outGrad, z, each);
             k.copyPanels[type]({rowsOf(a.in.q, z, each), biasOf(a.in.qBias, z, each), a.scale, z.queries, z.depth, 0, q});
             k.copyPanels[type]({rowsOf(a.in.k, z, each), biasOf(a.in.kBias, z, each), 1.0f, z.keys, z.depth, 0, keys});

@@ -33,6 +33,16 @@ inline void releaseProducts() {}
 inline void multiply(int64_t, int64_t, int64_t, const Bf16*, int64_t, const uint32_t*, int64_t, float*, int64_t, bool) {}
 #endif
 
+/** Whether libtorch's micro-kernel multiplies whole tiles (AMX). */
+inline bool hasTiles() {
+#ifdef TESSERA_HALF_PRODUCTS
+    static const bool has = at::native::cpublas::could_pack(at::kBFloat16);
+    return has;
+#else
+    return false;
+#endif
+}
+
 /**
  * Whether there is a micro-kernel for pairs of rows. libtorch's has them on AMX and on AVX-512 with bfloat16, tells of the first only, and where
  * a processor is held back by ONEDNN_MAX_CPU_ISA would take the pairs for rows, so it is tried: [1 2] [3; 4] = 11.
@@ -40,7 +50,7 @@ inline void multiply(int64_t, int64_t, int64_t, const Bf16*, int64_t, const uint
 inline bool hasHalfProducts() {
     static const bool has = [] {
 #ifdef TESSERA_HALF_PRODUCTS
-        if (at::native::cpublas::could_pack(at::kBFloat16)) return true;
+        if (hasTiles()) return true;
         if (!kernels::table().dotsOfHalves) return false;
         constexpr int64_t size = 32;
         const at::Tensor a = at::zeros({size, size}, at::kBFloat16), b = at::zeros_like(a), c = at::zeros({size, size}, at::kFloat);
