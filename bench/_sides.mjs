@@ -1,8 +1,23 @@
 // The two sides of a comparison: processes that say in one line of JSON what they are, then measure on demand: each line they are given is a
 // number of repeats, and is answered by their seconds. So they can take turns, and a noisy neighbour disturbs both.
 import { spawn, spawnSync } from "node:child_process";
+import { cpus } from "node:os";
 import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
 import { spread } from "./_stats.mjs";
+
+/** Processor seconds of all processes of this machine. */
+const busySeconds = () => cpus().reduce((sum, { times }) => sum + (times.user + times.nice + times.sys) / 1000, 0);
+
+/** Waits until the machine does next to nothing, at most so many seconds: a loader goes on for a while after its turn. */
+export async function settled(seconds = 20) {
+  const interval = 0.25;
+  for (let waited = 0; waited < seconds; waited += interval) {
+    const before = busySeconds();
+    await sleep(1000 * interval);
+    if (busySeconds() - before < interval / 5) return;
+  }
+}
 
 /** A process that measures on demand. */
 export class Side {

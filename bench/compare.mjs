@@ -10,7 +10,7 @@ import { allocatorStats } from "../dist/torch/index.js";
 import { oneOf, readFlags, refuse, someOf, wholeNumber } from "./_flags.mjs";
 import { withRows } from "./_page.mjs";
 import { rows } from "./_rows.mjs";
-import { findPython, Side } from "./_sides.mjs";
+import { findPython, Side, settled } from "./_sides.mjs";
 import { machine, ratiosByTurns, short } from "./_stats.mjs";
 
 const help = `Usage: [PYTHON=...] tessera bench compare [options]
@@ -86,7 +86,12 @@ for (const row of chosen) {
         sides.push(await Side.start(`PyTorch ${name}${form}`, command, { ...pages, ...quiet }));
       }
     }
-    for (let turn = 0; turn < turns; turn++) for (const side of sides) await side.measure(repeats);
+    for (let turn = 0; turn < turns; turn++) {
+      for (const side of sides) {
+        await settled();
+        await side.measure(repeats);
+      }
+    }
     report(row, title, per, sides);
   } catch (error) {
     failed = true;

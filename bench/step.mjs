@@ -118,22 +118,19 @@ function measure(steps) {
   return { wall: times.map(({ wall }) => wall), cpu: times.map(({ cpu }) => cpu) };
 }
 
-/** As measure, with batches from images; what was prepared while nobody asked is used up first. */
+/** As measure, with batches from images. As many are prepared at the start as in the middle of a run whose steps take longer than its batches. */
 async function withData() {
-  const prefetch = 2;
   const dataset = await openDataset(values.data).catch((error) => refuse(error.message));
   const loader = createLoader({
     dataset,
     plan: stepper.method.views,
     batchSize: batch,
-    prefetch,
     ...(values.workers !== undefined && { workers: wholeNumber("workers", values.workers, 0) }),
   });
   const stream = (async function* () {
     for (let epoch = 0; ; epoch++) yield* loader.epoch(epoch);
   })();
   return async (steps) => {
-    for (let i = 0; i < prefetch; i++) (await stream.next()).value.release();
     const times = { wall: [], cpu: [] };
     for (let i = 0; i < steps; i++) {
       const [start, cpu] = [performance.now(), cpuSeconds()];

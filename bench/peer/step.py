@@ -114,8 +114,6 @@ def main():
         }
     )
     for line in sys.stdin:
-        for _ in range(2 * given.workers if take else 0):  # what was prepared while nobody asked
-            next(stream)
         wall, cpu = [], []
         for _ in range(int(line)):
             start, cpu_start = time.perf_counter(), busy()
