@@ -9,10 +9,10 @@ import { spread } from "./_stats.mjs";
 /** Processor seconds of all processes of this machine. */
 const busySeconds = () => cpus().reduce((sum, { times }) => sum + (times.user + times.nice + times.sys) / 1000, 0);
 
-/** Waits until the machine does next to nothing, at most so many seconds: a loader goes on for a while after its turn. */
-export async function settled(seconds = 20) {
+/** Waits until the machine does next to nothing, at most 20 seconds: a loader goes on for a while after its turn. */
+export async function settled() {
   const interval = 0.25;
-  for (let waited = 0; waited < seconds; waited += interval) {
+  for (let waited = 0; waited < 20; waited += interval) {
     const before = busySeconds();
     await sleep(1000 * interval);
     if (busySeconds() - before < interval / 5) return;

@@ -130,6 +130,8 @@ async function withData() {
   const stream = (async function* () {
     for (let epoch = 0; ; epoch++) yield* loader.epoch(epoch);
   })();
+  // The first batch that is asked for starts the workers.
+  (await stream.next()).value.release();
   return async (steps) => {
     const times = { wall: [], cpu: [] };
     for (let i = 0; i < steps; i++) {

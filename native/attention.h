@@ -93,13 +93,10 @@ private:
     std::vector<Range> ranges_;
 };
 
-// Brings all rows of one sample into the cache, in order. Each head takes a part of every row; from part to part a processor does not guess what comes
-// next, and waits two or three times as long. What will be written is read too.
-void fetchSample(std::initializer_list<const at::Tensor*> all, int64_t sample);
-
-// The same before the first of a sample's heads that a thread has; its heads are those from `begin` on.
-inline void fetchFor(std::initializer_list<const at::Tensor*> all, const AttentionSizes& z, int64_t each, int64_t begin) {
-    if (each == begin || each % z.heads == 0) fetchSample(all, each / z.heads);
-}
+// Before the first of a sample's heads that a thread has (its heads are those from `begin` on), brings all rows of that sample into the cache, in
+// order. Each head takes a part of every row; from part to part a processor does not guess what comes next, and waits two or three times as long.
+// What will be written is read too.
+void fetchRows(const AttentionForward& a, int64_t each, int64_t begin);
+void fetchRows(const AttentionBackward& a, int64_t each, int64_t begin);
 
 }  // namespace tessera

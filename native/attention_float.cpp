@@ -53,7 +53,7 @@ void forward(const AttentionForward& a) {
         float* result = scratch.take<float>(block * depthPadded);
         float* factor = scratch.take<float>(block);
         for (int64_t each = begin; each < end; ++each) {
-            fetchFor({&a.in.q, &a.in.k, &a.in.v, &a.out}, z, each, begin);
+            fetchRows(a, each, begin);
             k.copyPanels[type]({rowsOf(a.in.q, z, each), biasOf(a.in.qBias, z, each), a.scale, z.queries, z.depth, 0, q});
             k.copyPanels[type]({rowsOf(a.in.k, z, each), biasOf(a.in.kBias, z, each), 1.0f, z.keys, z.depth, 0, rows});
             k.copyPanels[type]({rowsOf(a.in.v, z, each), biasOf(a.in.vBias, z, each), 1.0f, z.keys, z.depth, 0, values});
@@ -97,7 +97,7 @@ void backward(const AttentionBackward& a) {
         float* dots = scratch.take<float>(z.queriesPadded);
         std::fill(dots + z.queries, dots + z.queriesPadded, 0.0f);
         for (int64_t each = begin; each < end; ++each) {
-            fetchFor({&a.in.q, &a.in.k, &a.in.v, &a.out, &a.outGrad, &a.grads.q, &a.grads.k, &a.grads.v}, z, each, begin);
+            fetchRows(a, each, begin);
             const auto gradRows = rowsOf(a.outGrad, z, each);
             k.copyPanels[type]({rowsOf(a.in.q, z, each), biasOf(a.in.qBias, z, each), a.scale, z.queries, z.depth, 0, q});
             k.copyPanels[type]({rowsOf(a.in.k, z, each), biasOf(a.in.kBias, z, each), 1.0f, z.keys, z.depth, 0, keys});

@@ -26,6 +26,8 @@ void Seen::widen(Range& range, const float* row) const {
         if (row[c - 1] != hidden) range.end = c;
 }
 
+namespace {
+
 void fetchSample(std::initializer_list<const Tensor*> all, int64_t sample) {
     constexpr int64_t line = 64;
     struct Piece {
@@ -43,6 +45,19 @@ void fetchSample(std::initializer_list<const Tensor*> all, int64_t sample) {
         for (const Piece& piece : pieces)
             if (row < piece.rows)
                 for (int64_t i = 0; i < piece.width; i += line) static_cast<void>(*static_cast<const volatile char*>(piece.data + row * piece.stride + i));
+}
+
+bool isFirst(const AttentionSizes& z, int64_t each, int64_t begin) { return each == begin || each % z.heads == 0; }
+
+}  // namespace
+
+void fetchRows(const AttentionForward& a, int64_t each, int64_t begin) {
+    if (isFirst(a.sizes, each, begin)) fetchSample({&a.in.q, &a.in.k, &a.in.v, &a.out}, each / a.sizes.heads);
+}
+
+void fetchRows(const AttentionBackward& a, int64_t each, int64_t begin) {
+    if (!isFirst(a.sizes, each, begin)) return;
+    fetchSample({&a.in.q, &a.in.k, &a.in.v, &a.out, &a.outGrad, &a.grads.q, &a.grads.k, &a.grads.v}, each / a.sizes.heads);
 }
 
 }  // namespace tessera
