@@ -3,7 +3,7 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { hasOwnProducts } from "../dist/torch/index.js";
+import { widensHalves } from "../dist/torch/index.js";
 import { jpegFolder } from "./_jpegs.mjs";
 import { methodNames, setupFor } from "./_setups.mjs";
 
@@ -11,7 +11,7 @@ const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const ours = (name, ...args) => [process.execPath, here(`${name}.mjs`), ...args, "--serve"];
 
 /** Where libtorch multiplies bfloat16 number by number, PyTorch's best is float32. */
-const slowInHalf = hasOwnProducts("bfloat16");
+const slowInHalf = widensHalves();
 
 /** A step. `batch` is another one than the row's where a machine is slow. */
 function stepRow(method, model, dtype, usual, goal) {

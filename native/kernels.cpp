@@ -96,10 +96,10 @@ const Table& table() {
     static const Table chosen = [] {
 #ifdef TESSERA_SEVERAL_SETS
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-            return __builtin_cpu_supports("avx512bf16") ? avx512bf16::made(true) : avx512::made(false);
-        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::made(false);
+            return __builtin_cpu_supports("avx512bf16") ? avx512bf16::made() : avx512::made();
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::made();
 #endif
-        return plain::made(false);
+        return plain::made();
     }();
     return chosen;
 }

@@ -170,6 +170,23 @@ struct PanelProduct {
     bool add;
 };
 
+// c [m][n] (+)= a [m][k] b + bias in bfloat16, where n is at most kPairColumns: two neighbours along k are one pair, of which the sums are float32.
+// b is [pairs][n], `strideB` apart.
+struct PairProduct {
+    int64_t m, n, pairs;
+    const Bf16* a;
+    int64_t strideA;
+    const uint32_t* b;
+    int64_t strideB;
+    const float* bias;  // [n] or null
+    float* c;
+    int64_t strideC;
+    bool add;
+    Bf16* out;  // written in place of c, unless null
+    int64_t strideOut;
+};
+constexpr int64_t kPairColumns = 64;
+
 // A tile of the left matrix that stays in a core's own cache while panels of the right one, as deep as it, pass by; widened rows begin
 // kTileApart numbers after the last, because they would lie on a few of a cache's lines.
 constexpr int64_t kTileRows = 96, kTileDepth = 384, kTileApart = 16;
@@ -181,7 +198,6 @@ enum Types { kFloat = 0, kHalf = 1 };
 
 /** All loops for one instruction set. Rows [begin, end) of each; indices are Types. */
 struct Table {
-    bool dotsOfHalves;  // whether the set multiplies pairs of bfloat16 numbers
     bool widensHalves;  // whether products of bfloat16 matrices are made in float32: libtorch goes number by number there
     void (*addNorm[2][2])(const AddNorm&, int64_t begin, int64_t end);                  // [branch][normed]
     void (*addNormBackward[2][2])(const AddNormBackward&, int64_t begin, int64_t end);  // [branch][normed]
@@ -198,6 +214,7 @@ struct Table {
     void (*widen)(const Bf16* in, int64_t count, float* out);
     void (*narrow)(const float* in, int64_t count, Bf16* out);
     void (*multiplyPanels)(const PanelProduct&);
+    void (*multiplyPairs)(const PairProduct&);  // null where the set does not multiply pairs of bfloat16 numbers
     void (*copyHead)(const CopyHead&);  // to bfloat16 from it
     void (*copyPanels[2])(const CopyHead&);  // to panels in float32, [in]
     // [rows][depth], `stride` apart -> [depth / 2][padded] of two neighbours each, zeros after `rows`, and [depth][padded]; null for what is

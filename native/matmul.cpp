@@ -1,11 +1,12 @@
 // Products of matrices where libtorch leaves the processor idle. In float32 MKL takes its AVX2 paths on AMD, at half the speed of full-width vectors
 // where there is AVX-512 (where there is not they are as fast as ours), and without MKL any BLAS may be there. In bfloat16 libtorch multiplies number
-// by number where there is no AVX-512: here such matrices are widened as they are packed, and multiplied in float32. With AVX-512 oneDNN's
-// products were as fast as ours.
+// by number where there is no AVX-512: here such matrices are widened as they are packed, and multiplied in float32. Where the processor multiplies
+// bfloat16 itself it is matmul_half.cpp.
 // Blocked as by Goto and van de Geijn (2008): the right matrix is packed in panels as wide as the micro-kernel, the left one is read as it is, or
 // packed where its rows are far apart. They replace libtorch's kernels of mm, addmm and bmm in the dispatcher, so that whatever multiplies gets
 // them; what does not suit them goes where it went before.
 #include "fused.h"
+#include "matmul.h"
 
 #include <ATen/Context.h>
 #include <ATen/ops/addmm_cpu_dispatch.h>
@@ -29,16 +30,10 @@ using kernels::kTileRows;
 
 constexpr int64_t kStretch = 4 * kTileDepth;  // of a float32 right matrix that is packed at a time
 constexpr int64_t kLeast = 1 << 22;           // multiplications in float32; below, and of few rows, packing is most of the work
-constexpr int64_t kLeastHalf = 1 << 12;       // the same in bfloat16
+constexpr int64_t kLeastHalf = 1 << 12;       // the same in bfloat16, widened
+constexpr int64_t kLeastPairs = 1 << 16;      // and in pairs
 
 std::atomic<bool> wanted{true};
-
-/** A matrix whose rows or columns are contiguous: element (r, c) is at r * row + c * column, and one of them is 1. */
-template <class T>
-struct Matrix {
-    const T* data;
-    int64_t row, column;
-};
 
 // A matrix of `t`, of which the last two dimensions are one; false where neither its rows nor its columns are contiguous.
 template <class T>
@@ -130,6 +125,15 @@ void multiply(int64_t m, int64_t n, int64_t depth, const Matrix<T>& a, const Mat
     }
 }
 
+// c [m][n] = a b + bias [n].
+void product(int64_t m, int64_t n, int64_t depth, const Matrix<float>& a, const Matrix<float>& b, float* c, const float* bias) {
+    multiply(m, n, depth, a, b, c, false, bias);
+}
+void product(int64_t m, int64_t n, int64_t depth, const Matrix<Bf16>& a, const Matrix<Bf16>& b, Bf16* c, const float* bias) {
+    if (kernels::table().widensHalves) multiply(m, n, depth, a, b, c, false, bias);
+    else multiplyHalves(m, n, depth, a, b, c, bias);
+}
+
 template <class T>
 bool isOf(const Tensor& t) {
     return isValue(t) && t.scalar_type() == (std::is_same_v<T, Bf16> ? at::kBFloat16 : at::kFloat);
@@ -139,9 +143,10 @@ bool isOf(const Tensor& t) {
 template <class T>
 bool isNeeded() {
 #if defined(__x86_64__) && defined(__GNUC__)
-    if (!kernels::table().strip) return false;
-    if (std::is_same_v<T, Bf16>) return kernels::table().widensHalves;
-    return !at::hasMKL() || (__builtin_cpu_is("amd") && __builtin_cpu_supports("avx512f"));
+    const auto& table = kernels::table();
+    const bool amd = __builtin_cpu_is("amd");
+    if (std::is_same_v<T, Bf16>) return table.widensHalves || (table.multiplyPairs && amd);
+    return table.strip && (!at::hasMKL() || (amd && __builtin_cpu_supports("avx512f")));
 #else
     return false;
 #endif
@@ -152,6 +157,13 @@ bool isMadeHere() {
     return isNeeded<T>() && wanted.load(std::memory_order_relaxed);
 }
 
+// Of few rows packing is too much of the work, of a short depth what a strip begins and ends with. What is small is made here all the same:
+// libtorch needs 80 microseconds for anything.
+bool suitsHalf(int64_t rows, int64_t depth, int64_t columns) {
+    if (kernels::table().widensHalves) return rows * depth * columns >= kLeastHalf;
+    return depth % 2 == 0 && depth >= 64 && rows * depth * columns >= kLeastPairs && (rows >= 384 || depth * columns < 1 << 18);
+}
+
 // Whether a product is made here, and of what.
 template <class T>
 bool suits(const Tensor& a, const Tensor& b, int64_t dims, Matrix<T>& left, Matrix<T>& right) {
@@ -159,13 +171,13 @@ bool suits(const Tensor& a, const Tensor& b, int64_t dims, Matrix<T>& left, Matr
     if (!isMadeHere<T>() || !isOf<T>(a) || !isOf<T>(b)) return false;
     if (a.dim() != dims || b.dim() != dims || a.size(-1) != b.size(-2)) return false;
     const int64_t rows = a.size(-2), work = rows * a.size(-1) * b.size(-1);
-    if (half ? work < kLeastHalf : rows < 2 * kernels::table().stripRows || work < kLeast) return false;
+    if (half ? !suitsHalf(rows, a.size(-1), b.size(-1)) : rows < 2 * kernels::table().stripRows || work < kLeast) return false;
     return matrixOf(a, left) && matrixOf(b, right) && (!half || left.column == 1);
 }
 
 // bfloat16 matrices with what must be contiguous: the rows of the left one, rows or columns of the right one. Libtorch's way is too slow for any.
 Tensor arranged(const Tensor& t, bool left) {
-    if (!isMadeHere<Bf16>() || !isOf<Bf16>(t) || t.dim() < 2) return t;
+    if (!kernels::table().widensHalves || !isMadeHere<Bf16>() || !isOf<Bf16>(t) || t.dim() < 2) return t;
     return t.stride(-1) == 1 || (!left && t.stride(-2) == 1) ? t : t.contiguous();
 }
 
@@ -174,7 +186,7 @@ bool mm(const Tensor& a, const Tensor& b, Tensor& c) {
     Matrix<T> left, right;
     if (!suits(a, b, 2, left, right)) return false;
     c = at::empty({a.size(0), b.size(1)}, a.options());
-    multiply(a.size(0), b.size(1), a.size(1), left, right, static_cast<T*>(data(c)), false, nullptr);
+    product(a.size(0), b.size(1), a.size(1), left, right, static_cast<T*>(data(c)), nullptr);
     return true;
 }
 
@@ -186,7 +198,7 @@ bool addmm(const Tensor& bias, const Tensor& a, const Tensor& b, Tensor& c) {
     if (bias.dim() == 1 && bias.size(0) == n) {
         const Tensor wide = bias.to(at::kFloat).contiguous();
         c = at::empty({m, n}, a.options());
-        multiply(m, n, a.size(1), left, right, static_cast<T*>(data(c)), false, floats(wide));
+        product(m, n, a.size(1), left, right, static_cast<T*>(data(c)), floats(wide));
         return true;
     }
     if constexpr (std::is_same_v<T, Bf16>) return false;
@@ -205,8 +217,8 @@ bool bmm(const Tensor& a, const Tensor& b, Tensor& c) {
     c = at::empty({count, m, n}, a.options());
     const auto some = [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i)
-            multiply(m, n, a.size(2), {left.data + i * a.stride(0), left.row, left.column}, {right.data + i * b.stride(0), right.row, right.column},
-                     static_cast<T*>(data(c)) + i * m * n, false, nullptr);
+            product(m, n, a.size(2), Matrix<T>{left.data + i * a.stride(0), left.row, left.column}, Matrix<T>{right.data + i * b.stride(0), right.row, right.column},
+                    static_cast<T*>(data(c)) + i * m * n, nullptr);
     };
     // Inside a thread of its own a product stays on it.
     if (count >= at::get_num_threads()) at::parallel_for(0, count, 1, some);
@@ -249,6 +261,8 @@ napi_value useOwnProducts(napi_env env, size_t, napi_value* argv) {
     return nullptr;
 }
 
+napi_value widensHalves(napi_env env, size_t, napi_value*) { return makeBool(env, kernels::table().widensHalves && isNeeded<Bf16>()); }
+
 napi_value hasOwnProducts(napi_env env, size_t, napi_value* argv) {
     return makeBool(env, boolean(env, argv[0], "half") ? isNeeded<Bf16>() : isNeeded<float>());
 }
@@ -258,6 +272,7 @@ napi_value hasOwnProducts(napi_env env, size_t, napi_value* argv) {
 void exportMatmul(napi_env env, napi_value exports) {
     addFunction(env, exports, "useOwnProducts", guarded<useOwnProducts>);
     addFunction(env, exports, "hasOwnProducts", guarded<hasOwnProducts>);
+    addFunction(env, exports, "widensHalves", guarded<widensHalves>);
     static torch::Library* library = [] {
         torch::Library* made = nullptr;
         if (!isNeeded<float>() && !isNeeded<Bf16>()) return made;

@@ -51,7 +51,7 @@ inline bool hasHalfProducts() {
     static const bool has = [] {
 #ifdef TESSERA_HALF_PRODUCTS
         if (hasTiles()) return true;
-        if (!kernels::table().dotsOfHalves) return false;
+        if (!kernels::table().multiplyPairs) return false;
         constexpr int64_t size = 32;
         const at::Tensor a = at::zeros({size, size}, at::kBFloat16), b = at::zeros_like(a), c = at::zeros({size, size}, at::kFloat);
         const Bf16 one = 0x3f80, two = 0x4000, three = 0x4040, four = 0x4080;

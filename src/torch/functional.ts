@@ -2,7 +2,7 @@
 import { aten } from "./aten.js";
 import { autocast, autocastDType } from "./autocast.js";
 import { ArgumentError } from "./errors.js";
-import { hasOwnProducts, usesFused } from "./fused-switch.js";
+import { usesFused, widensHalves } from "./fused-switch.js";
 import { libtorch } from "./native.js";
 import { tidy } from "./scope.js";
 import type { Tensor } from "./tensor.js";
@@ -87,7 +87,7 @@ export interface ConvOptions {
 
 /** In float32 also under autocast where libtorch multiplies bfloat16 number by number: of its products only matrices' are replaced there. */
 function convolve(x: Tensor, run: (x: Tensor) => Tensor): Tensor {
-  if (x.device !== "cpu" || autocastDType() !== "bfloat16" || !hasOwnProducts("bfloat16")) return run(x);
+  if (x.device !== "cpu" || autocastDType() !== "bfloat16" || !widensHalves()) return run(x);
   return autocast({ enabled: false }, () => tidy(() => run(x.float()).to("bfloat16")));
 }
 

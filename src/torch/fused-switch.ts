@@ -18,10 +18,15 @@ export function usesFused(): boolean {
 
 /**
  * Whether products of matrices are those of native/matmul.cpp, while fused operators are on: float32 on AMD's processors with AVX-512 and where
- * libtorch has no MKL, bfloat16 on processors with AVX2 and no AVX-512, where libtorch has none that are fast.
+ * libtorch has no MKL, bfloat16 on AMD's processors that multiply it and have no tiles, and where `widensHalves`.
  */
 export function hasOwnProducts(dtype: "float32" | "bfloat16" = "float32"): boolean {
   return native.hasOwnProducts(dtype === "bfloat16");
+}
+
+/** Whether libtorch multiplies bfloat16 number by number (AVX2 and no AVX-512), so that products of matrices are made in float32. */
+export function widensHalves(): boolean {
+  return native.widensHalves();
 }
 
 /** Runs the synchronous `fn` with fused operators on or off. */

@@ -99,6 +99,9 @@ describe.each(dtypes)("products of matrices in %s", (dtype) => {
       [3000, 300, 16],
       [16, 20_000, 20],
       [97, 1537, 49],
+      [400, 3200, 130],
+      [64, 64, 64],
+      [500, 66, 1],
     ] as const) {
       const [a, b] = [random([m, k]), random([k, n])];
       expect(distance(a.matmul(b), a, b)).toBeLessThan(tolerance);

@@ -130,6 +130,7 @@ interface Native {
   /** Whether products of float32 matrices are those of native/matmul.cpp where they can be. */
   useOwnProducts(on: boolean): void;
   hasOwnProducts(half: boolean): boolean;
+  widensHalves(): boolean;
   configureAllocator(caching: boolean, cacheLimit: number, memoryLimit: number): void;
   emptyCache(): void;
   resetPeak(): void;
