@@ -5,6 +5,16 @@ import { type Maker, makerFor, type Plan } from "./plan.js";
 import { type BadSample, type Read, Reader } from "./reader.js";
 import type { Slot } from "./slots.js";
 
+/** Images that are decoded (by other threads, in libvips) while one is augmented. Of one alone a core would wait for its end to be heard of. */
+const AHEAD = 2;
+
+interface Coming {
+  readonly row: number;
+  readonly sample: number;
+  readonly epoch: number;
+  readonly reading: Read | Promise<Read>;
+}
+
 export class Producer {
   readonly #reader: Reader;
   readonly #maker: Maker;
@@ -16,24 +26,36 @@ export class Producer {
     this.#slots = slots;
   }
 
-  /** Fills rows of a slot until none is left. True when this call finished the batch. */
-  async fill(slotNumber: number): Promise<boolean> {
+  /**
+   * Fills rows of a slot until none is left; true when this call finished the batch. Calls `allTaken` once no row is left to take, while the
+   * last ones are still in the making: then another slot may be begun.
+   */
+  async fill(slotNumber: number, allTaken: () => void = () => {}): Promise<boolean> {
     const slot = this.#slots[slotNumber]!;
+    const ahead: Coming[] = [];
+    let more = true;
+    const take = (): void => {
+      while (more && ahead.length < AHEAD) {
+        const row = slot.takeRow();
+        more = row >= 0;
+        if (!more) {
+          allTaken();
+          return;
+        }
+        const { epoch } = slot;
+        const sample = slot.index[row]!;
+        ahead.push({ row, sample, epoch, reading: this.#reader.read(sample, epoch) });
+      }
+    };
     let finished = false;
-    let row = slot.takeRow();
-    if (row < 0) return false;
-    const { rows, epoch } = slot;
-    let reading: Read | Promise<Read> = this.#reader.read(slot.index[row]!, epoch);
-    while (row >= 0) {
-      const sample = slot.index[row]!;
+    take();
+    for (let coming = ahead.shift(); coming; coming = ahead.shift()) {
+      const { row, sample, epoch, reading } = coming;
       const read: Read = reading instanceof Promise ? await reading : reading;
-      // The next image is decoded (by another thread, in libvips) while this one is augmented.
-      const nextRow = slot.takeRow();
-      if (nextRow >= 0) reading = this.#reader.read(slot.index[nextRow]!, epoch);
+      take();
       slot.index[row] = read.index;
-      this.#maker.run(read.image, epoch, sample, slot.views, row, rows);
+      this.#maker.run(read.image, epoch, sample, slot.views, row, slot.rows);
       if (slot.rowDone()) finished = true;
-      row = nextRow;
     }
     return finished;
   }

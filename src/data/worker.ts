@@ -37,17 +37,25 @@ async function serve({ port, spec, plan, seed, slots }: WorkerSetup): Promise<vo
         (bad) => say({ bad }),
       ),
   );
-  // Batches are worked on one after another, in the order in which they were asked for.
-  let last: Promise<unknown> = opening.catch(fail);
+  const fill = async (slot: number, allTaken: () => void): Promise<void> => {
+    try {
+      const producer = await opening;
+      if (await producer.fill(slot, allTaken)) say({ full: slot });
+    } catch (error) {
+      fail(error);
+    } finally {
+      allTaken();
+    }
+  };
+  // Batches are begun in the order in which they were asked for, each when the one before has no row left to take.
+  let taken: Promise<unknown> = opening.catch(fail);
+  let filled: Promise<unknown> = taken;
   port.on("message", (message: Fill | Close) => {
-    last = last.then(async () => {
-      if ("close" in message) return port.close();
-      try {
-        const producer = await opening;
-        if (await producer.fill(message.fill)) say({ full: message.fill });
-      } catch (error) {
-        fail(error);
-      }
+    taken = taken.then(() => {
+      if ("close" in message) return filled.then(() => port.close());
+      return new Promise<void>((allTaken) => {
+        filled = Promise.all([filled, fill(message.fill, allTaken)]);
+      });
     });
   });
 }
