@@ -2,6 +2,7 @@
 //
 //   npx tessera bench fused [--dtype fp32|bf16] [--repeats 7]
 //
+// Where products of matrices are the library's own, those too, by shape and without gradients, in GFLOP/s.
 // Shapes are those of a ViT-S/16 with 32 global crops of 224 px, and of DINO's head. What a libtorch or processor lacks is left out.
 
 import { dinoLoss } from "../dist/methods/index.js";
@@ -13,6 +14,7 @@ import {
   backward,
   biasGelu,
   fusesAttention,
+  hasOwnProducts,
   linear,
   manualSeed,
   randn,
@@ -88,16 +90,45 @@ const { cpu, threads, torch } = machine();
 console.log(
   `libtorch ${torch}, ${threads} threads, ${cpu}; ${values.dtype}, [${batch}, ${tokens}, ${width}], forward and backward`,
 );
-const rows = Object.entries(forms).map(([name, run]) => {
+/** Milliseconds of both forms in turns; the first turn is not counted. */
+const inTurns = (turns, run) => {
   const times = { plain: [], fused: [] };
-  for (let i = 0; i <= repeats; i++) {
-    const each = { plain: measure(false, run), fused: measure(true, run) };
+  for (let i = 0; i <= turns; i++) {
+    const each = { plain: run(false), fused: run(true) };
     if (i > 0) for (const form of ["plain", "fused"]) times[form].push(each[form]);
   }
+  return times;
+};
+const rows = Object.entries(forms).map(([name, run]) => {
+  const times = inTurns(repeats, (fused) => measure(fused, run));
   const [plain, fused] = ["plain", "fused"].map((form) => spread(times[form]).least);
   return [name, `${plain.toFixed(1)} ms`, `${fused.toFixed(1)} ms`, (plain / fused).toFixed(2)];
 });
 console.log(table([["", "plain", "fused", "ratio"], ...rows]));
 if (half && !autocast({}, () => fusesAttention(normed, normed, undefined))) {
   console.log("this libtorch or processor has no matrix micro-kernel: attention and linear layers are plain in both columns");
+}
+
+/** x [rows, from] W^T [to, from] by rows, from and to: those of the ViT-S/16 above, and of the small ViT for 32 px with 128 images. */
+const products = [
+  [6304, 384, 1152],
+  [6304, 384, 384],
+  [6304, 384, 1536],
+  [6304, 1536, 384],
+  [8320, 192, 768],
+  [8320, 768, 192],
+];
+if (hasOwnProducts(half ? "bfloat16" : "float32")) {
+  const speeds = products.map(([m, from, to]) => {
+    const dtype = half ? "bfloat16" : "float32";
+    const [left, right] = [randn([m, from]).to(dtype), randn([to, from]).to(dtype).t()];
+    const times = inTurns(10 * repeats, (fused) => {
+      const start = performance.now();
+      withFused(fused, () => tidy(() => void left.matmul(right)));
+      return performance.now() - start;
+    });
+    const [plain, own] = ["plain", "fused"].map((form) => (2 * m * from * to) / spread(times[form]).median / 1e6);
+    return [`${m} x ${from} x ${to}`, plain.toFixed(0), own.toFixed(0), (own / plain).toFixed(2)];
+  });
+  console.log(`\n${table([["product, GFLOP/s", "libtorch", "own", "ratio"], ...speeds])}`);
 }
