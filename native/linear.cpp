@@ -1,6 +1,6 @@
-// x W^T in bfloat16 from float32 weights, whose gradient is summed up in float32. Forward and the gradient of x are libtorch's products; its product
-// for the gradient of W (a transposed matrix times another) reaches a third to three quarters of their speed, so that one is made here: both
-// matrices are packed a stretch of rows at a time as a micro-kernel wants them, libtorch's (products.h) or ours.
+// x W^T in bfloat16 from float32 weights, whose gradient is summed up in float32. Forward and the gradient of x are products like others
+// (matmul.cpp); libtorch's for the gradient of W (a transposed matrix times another) reaches a third to three quarters of their speed, so that one is
+// made here: both matrices are packed a stretch of rows at a time as a micro-kernel wants them, libtorch's (products.h) or ours.
 #include "fused.h"
 #include "products.h"
 
