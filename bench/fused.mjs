@@ -2,8 +2,8 @@
 //
 //   npx tessera bench fused [--dtype fp32|bf16] [--repeats 7]
 //
-// Where products of matrices are the library's own, those too, by shape and without gradients, in GFLOP/s.
 // Shapes are those of a ViT-S/16 with 32 global crops of 224 px, and of DINO's head. What a libtorch or processor lacks is left out.
+// Where products of matrices are the library's own, those too, by shape and without gradients, in GFLOP/s.
 
 import { dinoLoss } from "../dist/methods/index.js";
 import { VisionTransformer } from "../dist/models/index.js";
@@ -118,9 +118,9 @@ const products = [
   [8320, 192, 768],
   [8320, 768, 192],
 ];
-if (hasOwnProducts(half ? "bfloat16" : "float32")) {
+const dtype = half ? "bfloat16" : "float32";
+if (hasOwnProducts(dtype)) {
   const speeds = products.map(([m, from, to]) => {
-    const dtype = half ? "bfloat16" : "float32";
     const [left, right] = [randn([m, from]).to(dtype), randn([to, from]).to(dtype).t()];
     const times = inTurns(10 * repeats, (fused) => {
       const start = performance.now();

@@ -261,7 +261,7 @@ napi_value useOwnProducts(napi_env env, size_t, napi_value* argv) {
     return nullptr;
 }
 
-napi_value widensHalves(napi_env env, size_t, napi_value*) { return makeBool(env, kernels::table().widensHalves && isNeeded<Bf16>()); }
+napi_value widensHalves(napi_env env, size_t, napi_value*) { return makeBool(env, kernels::table().widensHalves); }
 
 napi_value hasOwnProducts(napi_env env, size_t, napi_value* argv) {
     return makeBool(env, boolean(env, argv[0], "half") ? isNeeded<Bf16>() : isNeeded<float>());

@@ -11,7 +11,7 @@ namespace {
 using kernels::Bf16;
 using kernels::kPairColumns;
 
-constexpr int64_t kStrips = 12;         // shares of rows are whole strips of the micro-kernel
+constexpr int64_t kStrips = 24;         // shares of rows are whole strips of the micro-kernel
 constexpr int64_t kRows = 96;           // of the left matrix, that stay in a core's own cache while panels pass by
 constexpr int64_t kDepth = 1536;        // of a panel, that stays there too
 constexpr int64_t kOfThread = 1 << 22;  // multiplications that are worth one
@@ -50,23 +50,24 @@ void multiplyHalves(int64_t m, int64_t n, int64_t depth, const Matrix<Bf16>& a, 
     const int64_t shares = std::clamp<int64_t>(m / kRows, 1, threads), rowsOfShare = rounded((m + shares - 1) / shares, kStrips);
     const int64_t groups = std::clamp<int64_t>(threads / shares, 1, panels.count()), panelsOfGroup = (panels.count() + groups - 1) / groups;
     const int64_t parts = (depth + kDepth - 1) / kDepth, longest = rounded((depth + parts - 1) / parts, 32);
+    // Some rows and one panel. `sums` holds them where the depth is cut.
+    const auto multiplyPanel = [&](int64_t row, int64_t count, int64_t p, float* sums) {
+        const int64_t column = p * kPairColumns, width = panels.width(p);
+        for (int64_t from = 0; from < depth; from += longest) {
+            const int64_t part = std::min(longest, depth - from);
+            const bool last = from + part == depth;
+            k.multiplyPairs({count, panels.columns(p), part / 2, a.data + row * a.row + from, a.row, packed + p * panels.apart() + from / 2 * width, width,
+                             last && bias ? bias + column : nullptr, sums, kPairColumns, from > 0, last ? c + row * n + column : nullptr, n});
+        }
+    };
     at::parallel_for(0, shares * groups, 1, [&](int64_t begin, int64_t end) {
         Scratch scratch(4 * kRows * kPairColumns);
         float* sums = scratch.take<float>(kRows * kPairColumns);
         for (int64_t each = begin; each < end; ++each) {
-            const int64_t lastRow = std::min(m, (each / groups + 1) * rowsOfShare), first = each % groups * panelsOfGroup;
-            for (int64_t row = each / groups * rowsOfShare; row < lastRow; row += kRows) {
-                const int64_t count = std::min(kRows, lastRow - row);
-                for (int64_t p = first; p < std::min(panels.count(), first + panelsOfGroup); ++p) {
-                    const int64_t column = p * kPairColumns, width = panels.width(p);
-                    for (int64_t from = 0; from < depth; from += longest) {
-                        const int64_t part = std::min(longest, depth - from);
-                        const bool last = from + part == depth;
-                        k.multiplyPairs({count, panels.columns(p), part / 2, a.data + row * a.row + from, a.row, packed + p * panels.apart() + from / 2 * width, width,
-                                         last && bias ? bias + column : nullptr, sums, kPairColumns, from > 0, last ? c + row * n + column : nullptr, n});
-                    }
-                }
-            }
+            const int64_t lastRow = std::min(m, (each / groups + 1) * rowsOfShare);
+            const int64_t first = each % groups * panelsOfGroup, lastPanel = std::min(panels.count(), first + panelsOfGroup);
+            for (int64_t row = each / groups * rowsOfShare; row < lastRow; row += kRows)
+                for (int64_t p = first; p < lastPanel; ++p) multiplyPanel(row, std::min(kRows, lastRow - row), p, sums);
         }
     });
 }

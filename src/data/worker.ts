@@ -54,7 +54,8 @@ async function serve({ port, spec, plan, seed, slots }: WorkerSetup): Promise<vo
     taken = taken.then(() => {
       if ("close" in message) return filled.then(() => port.close());
       return new Promise<void>((allTaken) => {
-        filled = Promise.all([filled, fill(message.fill, allTaken)]);
+        const before = filled;
+        filled = fill(message.fill, allTaken).then(() => before);
       });
     });
   });

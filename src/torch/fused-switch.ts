@@ -18,7 +18,7 @@ export function usesFused(): boolean {
 
 /**
  * Whether products of matrices are those of native/matmul.cpp, while fused operators are on: float32 on AMD's processors with AVX-512 and where
- * libtorch has no MKL, bfloat16 on AMD's processors that multiply it and have no tiles, and where `widensHalves`.
+ * libtorch has no MKL, bfloat16 on AMD's processors that multiply it, and where `widensHalves`.
  */
 export function hasOwnProducts(dtype: "float32" | "bfloat16" = "float32"): boolean {
   return native.hasOwnProducts(dtype === "bfloat16");
