@@ -291,11 +291,13 @@ describe.skipIf(!halfLinear)("on a CPU with a micro-kernel for bfloat16", () => 
     );
   });
 
-  test("the weight's gradient has all rows and outputs, whichever of them threads share", () => {
+  test("the weight's gradient has all rows and outputs, whichever of them threads share and whichever sides are longer", () => {
     for (const [rows, from, to] of [
       [2500, 40, 70],
       [4100, 200, 420],
+      [4100, 420, 200],
       [700, 200, 420],
+      [700, 420, 200],
       [33, 200, 700],
     ] as const) {
       tidy(() => {
