@@ -28,8 +28,8 @@ for (const busy of [false, true]) {
   const neighbour = busy ? spawn(process.execPath, ["-e", "for (;;);"]) : undefined;
   console.log(busy ? "beside a process that keeps one core busy:" : "as the machine is:");
   for (const [name, env] of [
-    ["sleep at once (the library's choice)", { GOMP_SPINCOUNT: "0" }],
-    ["spin 5,000 times", { GOMP_SPINCOUNT: "5000" }],
+    ["sleep at once", { GOMP_SPINCOUNT: "0" }],
+    ["spin 5,000 times (the library's choice)", { GOMP_SPINCOUNT: "5000" }],
     ["spin 300,000 times (OpenMP's default)", { GOMP_SPINCOUNT: "300000" }],
     ["one thread", { TESSERA_THREADS: "1" }],
   ]) {

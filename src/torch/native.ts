@@ -147,11 +147,12 @@ function preferAvx512(version: string): void {
   }
 }
 
-// OpenMP's threads spin at the end of each parallel region in the hope of more work. Where another process or the data workers want the
-// core, the one that computes then waits for the one that spins: measured ten times slower with both cores busy. Sleeping at once costs
-// little when nobody else is there (bench/threads.mjs).
-function sleepBetweenRegions(): void {
-  if (!process.env.OMP_WAIT_POLICY) process.env.GOMP_SPINCOUNT ??= "0";
+// OpenMP's threads spin at the end of each parallel region in the hope of more work, 300,000 times by default. Where another process or the
+// data workers want the core, the one that computes then waits for the one that spins. Without any spinning each region begins with a thread
+// that wakes up, which on a virtual machine takes up to a tenth of a step. 5,000 times are less than a fifth of a millisecond
+// (bench/threads.mjs).
+function spinBrieflyBetweenRegions(): void {
+  if (!process.env.OMP_WAIT_POLICY) process.env.GOMP_SPINCOUNT ??= "5000";
 }
 
 function load(): { native: Native; build: BuildRecord } {
@@ -162,7 +163,7 @@ function load(): { native: Native; build: BuildRecord } {
     throw new EngineError((error as Error).message, { cause: error });
   }
   preferAvx512(build.libtorch.version);
-  sleepBetweenRegions();
+  spinBrieflyBetweenRegions();
   try {
     return { native: createRequire(import.meta.url)(build.addon) as Native, build };
   } catch (error) {
