@@ -149,7 +149,7 @@ function preferAvx512(version: string): void {
 
 // OpenMP's threads spin at the end of each parallel region in the hope of more work, 300,000 times by default. Where another process or the
 // data workers want the core, the one that computes then waits for the one that spins. Without any spinning each region begins with a thread
-// that wakes up, which on a virtual machine takes up to a tenth of a step. 5,000 times are less than a fifth of a millisecond
+// that wakes up, which on a virtual machine takes up to a tenth of a step. 5,000 times are some tenths of a millisecond at most
 // (bench/threads.mjs).
 function spinBrieflyBetweenRegions(): void {
   if (!process.env.OMP_WAIT_POLICY) process.env.GOMP_SPINCOUNT ??= "5000";
