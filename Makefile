@@ -16,9 +16,6 @@ setup: node ## find or get libtorch, install npm packages, compile; quick when n
 demo: setup ## pre-train on Fashion-MNIST, evaluate, write pictures (METHOD=mst, ARGS="--more options")
 	@folder="$$(node scripts/get-fashion-mnist.mjs)" && FASHION_MNIST="$$folder" node bin/tessera.js demo --method $(METHOD) $(ARGS)
 
-# Tests share the cores with each other: threads that spin for work would take them away.
-test test-engine: export GOMP_SPINCOUNT ?= 0
-
 test: node ## set-up, lint, types, import rule, all tests
 	@node scripts/test.mjs $(ARGS)
 

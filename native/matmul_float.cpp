@@ -76,6 +76,17 @@ void multiplyInFloat(int64_t m, int64_t n, int64_t depth, const Matrix<T>& a, co
         at::parallel_for(0, panels, std::max<int64_t>(1, kNumbersOfPiece / (width * count)), [&](int64_t begin, int64_t end) {
             for (int64_t p = begin; p < end; ++p) packPanel(b, from, count, p * width, std::min(width, n - p * width), panelOf(p));
         });
+        // Some rows and the panels [first, last): `sums` has the first one's first column. `memory` is leftPart's.
+        const auto multiplyTile = [&](int64_t row, int64_t rows, int64_t first, int64_t last, float* memory, float* sums, int64_t strideC) {
+            for (int64_t k = 0; k < count; k += kTileDepth) {
+                const int64_t part = std::min(kTileDepth, count - k);
+                const Left l = leftPart(a, row, rows, from + k, part, memory);
+                for (int64_t p = first; p < last; ++p)
+                    for (int64_t r = 0; r < rows; r += step)
+                        table.strip({part, std::min(step, rows - r), std::min(width, n - p * width), l.data + r * l.stride, l.stride, l.packed,
+                                     panelOf(p) + k * width, sums + r * strideC + (p - first) * width, strideC, add || bias || from + k > 0});
+            }
+        };
         at::parallel_for(0, tilesOfRows * groups, 1, [&](int64_t begin, int64_t end) {
             const Tensor left = packs ? at::empty({kTileRows * (kTileDepth + kTileApart)}, at::kFloat) : Tensor();
             const Tensor tileSums = half ? at::empty({kTileRows * panelsOfGroup * width}, at::kFloat) : Tensor();
@@ -88,14 +99,7 @@ void multiplyInFloat(int64_t m, int64_t n, int64_t depth, const Matrix<T>& a, co
                 if constexpr (half) sums = floats(tileSums), strideC = columns;
                 else sums = c + row * n + column, strideC = n;
                 for (int64_t r = 0; bias && from == 0 && r < rows; ++r) std::copy(bias + column, bias + column + columns, sums + r * strideC);
-                for (int64_t k = 0; k < count; k += kTileDepth) {
-                    const int64_t part = std::min(kTileDepth, count - k);
-                    const Left l = leftPart(a, row, rows, from + k, part, floats(left));
-                    for (int64_t p = first; p < last; ++p)
-                        for (int64_t r = 0; r < rows; r += step)
-                            table.strip({part, std::min(step, rows - r), std::min(width, n - p * width), l.data + r * l.stride, l.stride, l.packed,
-                                         panelOf(p) + k * width, sums + r * strideC + p * width - column, strideC, add || bias || from + k > 0});
-                }
+                multiplyTile(row, rows, first, last, floats(left), sums, strideC);
                 if constexpr (half)
                     for (int64_t r = 0; r < rows; ++r) table.narrow(sums + r * strideC, columns, c + (row + r) * n + column);
             }
