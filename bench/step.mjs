@@ -192,13 +192,12 @@ const result = {
 };
 
 if (!values["no-profile"]) {
-  const inside = timeInside(run);
-  const whole = timed(run);
+  const whole = timed(() => timeInside(run));
   const recorded = timed(() => profile(run));
   const { operators } = recorded.result;
   const sum = (clock) => operators.reduce((total, each) => total + each[clock], 0);
-  result.calls = inside.calls;
-  result.outsideLibtorch = { wall: Math.max(0, whole.wall - inside.milliseconds / 1000) };
+  result.calls = whole.result.calls;
+  result.outsideLibtorch = { wall: whole.wall - whole.result.milliseconds / 1000 };
   result.groups = byGroup(operators, "cpu").map((each) => ({ ...each, share: each.ms / 1000 / recorded.cpu }));
   result.betweenOperators = { cpu: Math.max(0, recorded.cpu - sum("cpu") / 1000) };
   result.recorded = { wall: recorded.wall, cpu: recorded.cpu };
