@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { rowsOf, withRows } from "./_page.mjs";
+import { pictureOf } from "./_picture.mjs";
 
 const empty = "# Speed\n\n<!-- bench -->\n<!-- /bench -->\n\nAfter.\n";
 const row = (work, ratio) => [work, "1 s", "2 s", ratio, "1.5", "yes", "40 %", "0.8", "wall", "today"];
@@ -23,5 +24,18 @@ describe("the table of measurements", () => {
 
   it("needs its comments", () => {
     expect(() => withRows("# Speed\n", [])).toThrow(/no place for the table/);
+  });
+
+  it("is drawn with a dot for each row, and grows with them", () => {
+    const [one, two] = [["dino"], ["dino", "knn"]].map((names) =>
+      pictureOf(
+        withRows(
+          empty,
+          names.map((name) => row(name, "1.50 (1.40 to 1.60)")),
+        ),
+      ),
+    );
+    expect(two.width).toBe(one.width);
+    expect(two.height).toBeGreaterThan(one.height);
   });
 });

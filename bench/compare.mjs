@@ -5,10 +5,12 @@
 // processor time neither side's idle threads spin, which would count as work.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { writePng } from "../dist/draw/index.js";
 import { replaceText } from "../dist/files.js";
 import { allocatorStats } from "../dist/torch/index.js";
 import { oneOf, readFlags, refuse, someOf, wholeNumber } from "./_flags.mjs";
 import { withRows } from "./_page.mjs";
+import { pictureOf } from "./_picture.mjs";
 import { rows } from "./_rows.mjs";
 import { findPython, Side, settled } from "./_sides.mjs";
 import { machine, ratiosByTurns, short } from "./_stats.mjs";
@@ -25,7 +27,7 @@ const help = `Usage: [PYTHON=...] tessera bench compare [options]
   --batch N       images of a step (default the row's)
   --images N      images of a repeat of the data path (default 256)
   --clock C       wall (default), or cpu: processor time, for a machine that others use too
-  --write         put the rows into docs/performance.md
+  --write         put the rows into docs/performance.md, and draw its table
   --json          one JSON object a row instead of text
 `;
 
@@ -65,6 +67,7 @@ if (!python)
   refuse("the comparison needs a Python with PyTorch, and none was found: set PYTHON to one, for example PYTHON=venv/bin/python");
 
 const page = fileURLToPath(new URL("../docs/performance.md", import.meta.url));
+const picture = fileURLToPath(new URL("../docs/images/performance.png", import.meta.url));
 const { threads, cpu: processor } = machine();
 const hugePages = { THP_MEM_ALLOC_ENABLE: "1" };
 const allocations = allocatorStats().hugePages ? { "": hugePages } : { "": {}, ", huge pages": hugePages };
@@ -92,7 +95,7 @@ for (const row of chosen) {
         await side.measure(repeats);
       }
     }
-    report(row, title, per, sides);
+    await report(row, title, per, sides);
   } catch (error) {
     failed = true;
     process.stderr.write(`${row.name}: ${error.message}\n`);
@@ -113,7 +116,7 @@ function sameWork([mine, ...others]) {
   return wrong.length === 0 ? "yes" : [...new Set(wrong)].join("; ");
 }
 
-function report(row, title, per, sides) {
+async function report(row, title, per, sides) {
   const [mine, ...others] = sides;
   const least = (side) => side.spread(clock).least;
   const best = others.reduce((a, b) => (least(b) < least(a) ? b : a));
@@ -163,6 +166,8 @@ function report(row, title, per, sides) {
       clock,
       when,
     ];
-    replaceText(page, withRows(readFileSync(page, "utf8"), [cells]));
+    const written = withRows(readFileSync(page, "utf8"), [cells]);
+    replaceText(page, written);
+    await writePng(picture, pictureOf(written));
   }
 }
