@@ -122,9 +122,10 @@ export class MocoV3 implements Framework {
     const { online, predictor } = this.trainable;
     const images = globalCrops(batch);
     const embedded = this.#embed(images);
+    // First the keys: what their forward pass needs for a while is gone before the graph of the other one is there.
+    const [k1, k2] = this.keys(images, embedded);
     const { projected, encoded } = online.call(images, { classOnly: true, ...wanted, embedded });
     const [q1, q2] = projected.map((each) => predictor.call(each)) as [Tensor, Tensor];
-    const [k1, k2] = this.keys(images, embedded);
     const first = infoNce(q1, k2, this.options.temperature);
     const second = infoNce(q2, k1, this.options.temperature);
     const ctr = first.loss.add(second.loss);

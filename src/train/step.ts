@@ -29,7 +29,8 @@ export function trainStep(
         const before = guard.before();
         const batch = toTensors(raw, method.views);
         const forward = () => method.step(batch, at);
-        const result = recipe.train.precision === "bfloat16" ? autocast({ dtype: "bfloat16" }, forward) : forward();
+        // What only the forward pass names is gone before the backward pass, the step's peak; the graph holds what that needs.
+        const result = tidy(() => (recipe.train.precision === "bfloat16" ? autocast({ dtype: "bfloat16" }, forward) : forward()));
         const loss = result.loss.item();
         if (!Number.isFinite(loss)) guard.fail(describeBroken(loss, result.terms), { batch, at, before });
         (raws.length > 1 ? result.loss.div(raws.length) : result.loss).backward();
