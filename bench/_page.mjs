@@ -24,6 +24,12 @@ export function rowsOf(page) {
   return new Map(lines.slice(1).map((each) => [each.split("|")[1].trim(), each]));
 }
 
+/** What stands under a column (one of HEAD) in each of a page's rows, in their order. */
+export function columnOf(page, column) {
+  const at = HEAD.indexOf(column);
+  return [...rowsOf(page).values()].map((each) => each.split("|")[at + 1].trim());
+}
+
 /**
  * The page with new rows in its table; those of the same work are replaced.
  *

@@ -1,6 +1,6 @@
 // The table of docs/performance.md as a picture: how much faster, and with how much memory.
 import { stripChart } from "../dist/draw/index.js";
-import { rowsOf } from "./_page.mjs";
+import { columnOf } from "./_page.mjs";
 
 // What a picture has no room for: batches, sizes of crops.
 const lengthy = / step(?=,)|, batch \d+|, [\d x+]+(?= from)|, \d+ workers/g;
@@ -11,16 +11,13 @@ const lengthy = / step(?=,)|, batch \d+|, [\d x+]+(?= from)|, \d+ workers/g;
  * @param page with a table that has rows
  */
 export function pictureOf(page) {
-  const works = [...rowsOf(page)].map(([name, line]) => {
-    const cells = line.split("|").map((cell) => cell.trim());
-    return { name, ratio: Number.parseFloat(cells[4]), memory: Number.parseFloat(cells[8]) };
-  });
-  const values = (of) => [[1], ...works.map((work) => [of(work)])];
+  const names = columnOf(page, "work").map((work) => work.replace(lengthy, ""));
+  const values = (column) => [[1], ...columnOf(page, column).map((cell) => [Number.parseFloat(cell)])];
   return stripChart({
-    rows: [{ name: "PyTorch" }, ...works.map(({ name }) => ({ name: name.replace(lengthy, "") }))],
+    rows: ["PyTorch", ...names].map((name) => ({ name })),
     panels: [
-      { title: "times as fast", values: values(({ ratio }) => ratio) },
-      { title: "times the memory", values: values(({ memory }) => memory) },
+      { title: "times as fast", values: values("ratio") },
+      { title: "times the memory", values: values("memory") },
     ],
     reference: 0,
   });

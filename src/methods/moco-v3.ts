@@ -122,7 +122,7 @@ export class MocoV3 implements Framework {
     const { online, predictor } = this.trainable;
     const images = globalCrops(batch);
     const embedded = this.#embed(images);
-    // First the keys: what their forward pass needs for a while is gone before the graph of the other one is there.
+    // First the keys: what their forward pass needs for a while is gone before the queries' graph is there.
     const [k1, k2] = this.keys(images, embedded);
     const { projected, encoded } = online.call(images, { classOnly: true, ...wanted, embedded });
     const [q1, q2] = projected.map((each) => predictor.call(each)) as [Tensor, Tensor];
