@@ -10,7 +10,10 @@ const kinds = [
   ["convolutions", /conv/],
   ["softmax", /softmax|logsumexp|cross_entropy|nll_loss/],
   ["normalisation", /layer_norm|batch_norm|group_norm|_norm_interface|^norm$|^add_norm|^weight_norm/],
-  ["activations", /^(gelu|gelu_backward|bias_gelu|bias_gelu_backward|relu|relu_|threshold_backward|silu|silu_backward|tanh)$/],
+  [
+    "activations",
+    /^(gelu|gelu_backward|bias_gelu|bias_gelu_backward|gelu_linear|relu|relu_|threshold_backward|silu|silu_backward|tanh)$/,
+  ],
   [
     "copies and casts",
     /^(copy_|_to_copy|to|clone|contiguous|cat|stack|_foreach_copy_|gather|gather_backward|scatter|scatter_|scatter_add_?|index.*|where|slice_backward|select_backward|_index_put.*|reshape|flip|constant_pad_nd|pixel_shuffle|pixel_unshuffle|repeat|fill_|zero_|zeros.*|new_zeros|masked_fill_?|.*_copy)$/,

@@ -1,4 +1,5 @@
-// What the operators of the namespace "tessera" share: what they take, how they go over rows, and how they are registered.
+// What the operators of the namespace "tessera" share: what they take, how they go over rows, and how they are registered. They do in one pass over
+// memory what libtorch does in several, on the CPU, in float32 and bfloat16, and are registered with the dispatcher like libtorch's own.
 #pragma once
 
 #include "bridge.h"
@@ -31,6 +32,12 @@ inline void expectValues(const char* op, const char* name, const at::Tensor& t) 
     TORCH_CHECK(isValue(t), op, " expects ", name, " as a float32 or bfloat16 tensor on the CPU, got ", t.scalar_type(), " on ", t.device());
 }
 
+inline void expectVector(const char* op, const char* name, const at::Tensor& t, int64_t size) {
+    TORCH_CHECK(!t.defined() || (isFloat(t) && t.dim() == 1 && t.size(0) == size), op,
+                " expects ", name, " as a float32 vector of ", size, " on the CPU, got ", t.defined() ? t.sizes() : at::IntArrayRef(), " of ",
+                t.scalar_type());
+}
+
 // Rows in pieces that are worth a thread.
 inline constexpr int64_t kNumbersOfPiece = 1 << 14;
 
@@ -38,6 +45,15 @@ template <class Run>
 void overRows(int64_t rows, int64_t width, Run run) {
     at::parallel_for(0, rows, std::max<int64_t>(1, kNumbersOfPiece / std::max<int64_t>(1, width)), run);
 }
+
+// [threads, parts, width] zeros, in which each thread adds up what all rows share; `sum` is over the threads.
+struct Columns {
+    at::Tensor all;
+    int64_t width;
+    Columns(int64_t parts, int64_t width) : all(at::zeros({at::get_num_threads(), parts, width}, at::kFloat)), width(width) {}
+    float* of(int64_t part) const { return floats(all) + (at::get_thread_num() * all.size(1) + part) * width; }
+    std::vector<at::Tensor> sum() const { return all.sum(0).unbind(0); }
+};
 
 // There is no formula for the derivative of these derivatives, and one must not be made up from what runs inside.
 inline void refuseSecondOrder(const char* op) {

@@ -2,6 +2,7 @@
 // (matmul.cpp); libtorch's for the gradient of W (a transposed matrix times another) reaches a third to three quarters of their speed, so that one is
 // made here: both matrices are packed a stretch of rows at a time as a micro-kernel wants them, libtorch's (products.h) or ours.
 #include "fused.h"
+#include "linear.h"
 #include "products.h"
 
 #include <ATen/Parallel.h>
@@ -185,10 +186,28 @@ private:
     size_t limit_ = 64;
 };
 
+}  // namespace
+
 Tensor halfOf(const Tensor& weight) {
     static Halves halves;
     return halves.of(weight);
 }
+
+std::pair<Tensor, Tensor> linearGradients(const Tensor& outGrad, const Tensor& rows, bool biased) {
+    RECORD_FUNCTION("tessera::weight_gradient", std::vector<c10::IValue>({outGrad, rows}));
+    const Tensor grads = at::empty({outGrad.size(1), rows.size(1)}, at::kFloat), biasGrad = biased ? at::empty({outGrad.size(1)}, at::kFloat) : Tensor();
+    if (rows.size(0) > 0) {
+        weightGradient(outGrad, rows, floats(grads), floats(biasGrad));
+    } else {
+        grads.zero_();
+        if (biased) biasGrad.zero_();
+    }
+    return {grads, biasGrad};
+}
+
+bool hasHalfLinear() { return kernels::table().widensHalves || hasHalfProducts(); }
+
+namespace {
 
 struct LinearFunction : torch::autograd::Function<LinearFunction> {
     static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Optional<Tensor>& bias) {
@@ -208,17 +227,14 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
         const Tensor xGrad = ctx->needs_input_grad(0) ? outGrad.mm(half).view(x.sizes()) : Tensor();
         const bool biased = ctx->saved_data["biased"].toBool();  // without a bias there is no third input to ask about
         if (!ctx->needs_input_grad(1) && !(biased && ctx->needs_input_grad(2))) return {xGrad, Tensor(), Tensor()};
-        RECORD_FUNCTION("tessera::weight_gradient", std::vector<c10::IValue>({outGrad, rows}));
-        const Tensor grads = at::empty({out, in}, at::kFloat);
-        const Tensor biasGrad = biased ? at::empty({out}, at::kFloat) : Tensor();
-        weightGradient(outGrad, rows, static_cast<float*>(grads.data_ptr()), biasGrad.defined() ? static_cast<float*>(biasGrad.data_ptr()) : nullptr);
+        auto [grads, biasGrad] = linearGradients(outGrad, rows, biased);
         return {xGrad, grads, biasGrad};
     }
 };
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Optional<Tensor>& bias) {
     const char* op = "tessera::linear";
-    TORCH_CHECK(x.device().is_cpu() && x.layout() == at::kStrided && x.scalar_type() == at::kBFloat16 && x.dim() > 0 && x.numel() > 0, op,
+    TORCH_CHECK(x.device().is_cpu() && x.layout() == at::kStrided && x.scalar_type() == at::kBFloat16 && x.dim() > 0 && x.size(-1) > 0, op,
                 " expects x as a bfloat16 tensor on the CPU, got ", x.sizes(), " of ", x.scalar_type());
     TORCH_CHECK(weight.device().is_cpu() && weight.layout() == at::kStrided && weight.scalar_type() == at::kFloat && weight.dim() == 2 &&
                     weight.size(1) == x.size(-1) && weight.size(0) > 0,
@@ -232,7 +248,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Optional<Tensor>& bia
 }  // namespace
 
 void registerLinear() {
-    if (!kernels::table().widensHalves && !hasHalfProducts()) return;
+    if (!hasHalfLinear()) return;
     registerOperator("linear", "linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor", linear);
 }
 

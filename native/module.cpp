@@ -11,7 +11,8 @@
 namespace tessera {
 
 void exportProfile(napi_env env, napi_value exports);  // profile.cpp, which nothing else needs
-void registerFused();      // fused.cpp
+void registerNorm();       // norm.cpp
+void registerGelu();       // gelu.cpp
 void registerPrototypes(); // prototypes.cpp
 void registerAttention();  // attention.cpp
 void registerLinear();     // linear.cpp
@@ -113,7 +114,8 @@ NAPI_MODULE_INIT() {
         // Where the processor does not suit it, it says so on standard error at the first convolution; where it does, other convolutions are as good.
         at::globalContext().setUserEnabledNNPACK(false);
 #endif
-        registerFused();
+        registerNorm();
+        registerGelu();
         registerPrototypes();
         registerAttention();
         registerLinear();

@@ -1,8 +1,15 @@
 // Fully connected layers.
-import { type Branch, empty, linear, ones, type Tensor, usesFused, weightNorm } from "../torch/index.js";
+import { empty, geluLinear, linear, ones, type Tensor, usesFused, weightNorm } from "../torch/index.js";
 import { kaimingUniform_, uniform_ } from "./init.js";
 import { Module } from "./module.js";
 import { parameter } from "./parameter.js";
+
+/** What a linear layer gives, and a bias [out] that is still to be added to it. */
+export interface Product {
+  /** [..., out] */
+  x: Tensor;
+  bias: Tensor | null;
+}
 
 /** x weight^T + bias. weight [out, in], bias [out]. torch's default initialisation. */
 export class Linear extends Module {
@@ -26,9 +33,26 @@ export class Linear extends Module {
   }
 
   /** As forward, with the bias left to whoever reads the result, where that saves a pass over it. */
-  product(x: Tensor): Pick<Branch, "x" | "bias"> {
+  product(x: Tensor): Product {
+    const [now, later] = this.#biases(x);
+    return { x: linear(x, this.weight, now), bias: later };
+  }
+
+  /** forward of gelu(x + bias), which is not kept for the backward pass where it can be computed again. */
+  forwardOfGelu({ x, bias }: Product): Tensor {
+    return geluLinear(x, bias, this.weight, this.bias);
+  }
+
+  /** As forwardOfGelu and as product. */
+  productOfGelu({ x, bias }: Product): Product {
+    const [now, later] = this.#biases(x);
+    return { x: geluLinear(x, bias, this.weight, now), bias: later };
+  }
+
+  /** The bias to add with the product, or to leave for later. */
+  #biases(x: Tensor): [now: Tensor | null, later: Tensor | null] {
     const later = usesFused() && x.device === "cpu" && this.bias?.dtype === "float32";
-    return { x: linear(x, this.weight, later ? null : this.bias), bias: later ? this.bias : null };
+    return later ? [null, this.bias] : [this.bias, null];
   }
 }
 

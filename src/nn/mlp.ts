@@ -18,16 +18,15 @@ export class Mlp extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    return this.drop.call(this.fc2.call(this.#hidden(x)));
+    return tidy(() => {
+      const hidden = this.fc1.product(x);
+      if (this.drop.p === 0) return this.fc2.forwardOfGelu(hidden);
+      return this.drop.call(this.fc2.call(this.drop.call(biasGelu(hidden.x, hidden.bias))));
+    });
   }
 
   /** As forward, with the last bias left to the residual sum where that saves a pass. */
   branch(x: Tensor): Branch {
-    return tidy(() => (this.drop.p > 0 ? { x: this.forward(x) } : this.fc2.product(this.#hidden(x))));
-  }
-
-  #hidden(x: Tensor): Tensor {
-    const { x: product, bias } = this.fc1.product(x);
-    return this.drop.call(biasGelu(product, bias ?? null));
+    return tidy(() => (this.drop.p > 0 ? { x: this.forward(x) } : this.fc2.productOfGelu(this.fc1.product(x))));
   }
 }

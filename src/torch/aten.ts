@@ -6,6 +6,7 @@ import type { Tensor } from "./tensor.js";
 export const aten = {
   // of native/
   biasGelu: op("tessera::bias_gelu"),
+  geluLinear: op("tessera::gelu_linear"),
   fusedNorm: op("tessera::norm"),
   addNorm: op<[Tensor, Tensor]>("tessera::add_norm"),
   weightNorm: op("tessera::weight_norm"),

@@ -2,7 +2,8 @@
 import { aten } from "./aten.js";
 import { autocast, autocastDType } from "./autocast.js";
 import { ArgumentError } from "./errors.js";
-import { usesFused, widensHalves } from "./fused-switch.js";
+import { widensHalves } from "./fused-switch.js";
+import { trainsInHalf } from "./half-linear.js";
 import { libtorch } from "./native.js";
 import { tidy } from "./scope.js";
 import type { Tensor } from "./tensor.js";
@@ -14,16 +15,6 @@ const pair = (value: Pair): readonly [number, number] => (typeof value === "numb
 export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
   if (trainsInHalf(x, weight, bias)) return tidy(() => aten.halfLinear(x.to("bfloat16"), weight, bias));
   return aten.linear(x, weight, bias);
-}
-
-/**
- * Where autocast would round a float32 weight that is trained: native/linear.cpp has a faster gradient for it, and lets all passes share the
- * rounded weight, those without gradient too.
- */
-function trainsInHalf(x: Tensor, weight: Tensor, bias: Tensor | null): boolean {
-  if (autocastDType() !== "bfloat16" || !usesFused() || !aten.halfLinear.available) return false;
-  const fits = (each: Tensor) => each.device === "cpu" && each.dtype === "float32";
-  return weight.requiresGrad && weight.ndim === 2 && fits(weight) && (!bias || fits(bias)) && (x.dtype === "bfloat16" || fits(x));
 }
 
 /** Whether norms take half-precision values with float32 weights, which autocast leads to where a half-precision result is normed. */

@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { OperatorError } from "./errors.js";
 import {
   addNorm,
+  allocatorStats,
   arange,
   autocast,
   type Branch,
@@ -12,6 +13,7 @@ import {
   crossAttention,
   fusesAttention,
   gelu,
+  geluLinear,
   grad,
   hasOp,
   jointAttention,
@@ -93,6 +95,27 @@ describe.each(["float32", "bfloat16"] as const)("in %s", (dtype) => {
           const x = randn([rows, 2, width]).mul(3).to(dtype);
           const inputs: Named = biased ? { x, bias: randn([width]) } : { x };
           compare(({ x, bias }) => ({ out: biasGelu(x!, bias ?? null) }), inputs, tolerance);
+        }),
+      ),
+      runs,
+    );
+  });
+
+  test("GELU with the linear layer after it", () => {
+    fc.assert(
+      fc.property(several(12), sides, sides, fc.boolean(), fc.boolean(), (rows, from, to, biased, outBiased) =>
+        tidy(() => {
+          manualSeed(rows * from * to);
+          const inputs: Named = {
+            x: randn([rows, 2, from]).mul(2).to(dtype),
+            weight: randn([to, from]),
+            ...(biased ? { bias: randn([from]) } : {}),
+            ...(outBiased ? { outBias: randn([to]) } : {}),
+          };
+          const fn = ({ x, bias, weight, outBias }: Named) => ({
+            out: geluLinear(x!, bias ?? null, weight!, outBias ?? null),
+          });
+          inPrecision(dtype === "bfloat16", () => compare(fn, inputs, tolerance));
         }),
       ),
       runs,
@@ -223,6 +246,95 @@ test("GELU in bfloat16 wherever it bends, far away, and of what is not a number"
         .item(),
     ).toBeLessThan(1e-6);
     for (const each of valueAndSlope(at([Number.NaN]), (z) => biasGelu(z, null))) expect(each.float().item()).toBeNaN();
+  });
+});
+
+describe("GELU with the linear layer after it", () => {
+  const parts = (): [x: Tensor, bias: Tensor, weight: Tensor, outBias: Tensor] => [
+    randn([40, 64]),
+    randn([64]),
+    randn([48, 64]),
+    randn([48]),
+  ];
+
+  test("of many rows, whatever of it is trained", () => {
+    for (const frozen of [[], [0], [1], [2], [3], [0, 1], [2, 3], [0, 1, 2]]) {
+      for (const bf16 of halfLinear ? [false, true] : [false]) {
+        tidy(() => {
+          manualSeed(7);
+          const given = [randn([2100, 64]), randn([64]), randn([48, 64]), randn([48])] as const;
+          const trained = given.filter((_, i) => !frozen.includes(i));
+          for (const each of trained) each.requiresGrad = true;
+          const pass = (fused: boolean) =>
+            withFused(fused, () => {
+              const [x, bias, weight, outBias] = given;
+              return inPrecision(bf16, () => geluLinear(bf16 ? x.to("bfloat16") : x, bias, weight, outBias));
+            });
+          const [actual, expected] = [true, false].map((fused) => {
+            const out = pass(fused);
+            return [out, ...grad([out], [...trained], { gradients: [ones(out.shape).to(out.dtype)] })];
+          });
+          for (const [i, each] of expected!.entries()) {
+            expect(distance(actual![i]!, each!), `${i} without gradients of ${frozen}`).toBeLessThan(bf16 ? 2e-2 : 2e-5);
+          }
+        });
+      }
+    }
+  });
+
+  test("what comes out of GELU is not kept for the backward pass", () => {
+    tidy(() => {
+      const [x, bias, weight] = [randn([1000, 512]), zeros([512]), randn([8, 512])];
+      for (const each of [x, bias, weight]) each.requiresGrad = true;
+      const kept = (fused: boolean) => {
+        const before = allocatorStats().bytesInUse;
+        return (
+          withFused(fused, () => tidy(() => geluLinear(x, bias, weight, null))).size(0) && allocatorStats().bytesInUse - before
+        );
+      };
+      const [fused, plain] = [kept(true), kept(false)];
+      expect(fused).toBeLessThan(1e5);
+      expect(plain).toBeGreaterThan(2e6);
+    });
+  });
+
+  test("arguments that do not fit are told", () => {
+    tidy(() => {
+      const both = op("tessera::gelu_linear");
+      const [x, bias, weight, outBias] = parts();
+      expect(() => both(x.to("float64"), bias, weight, outBias)).toThrow(/expects x as a float32 or bfloat16 tensor on the CPU/);
+      expect(() => both(x, outBias, weight, outBias)).toThrow(/expects bias as a float32 vector of 64/);
+      expect(() => both(x, bias, weight.t(), outBias)).toThrow(/expects a float32 weight \[out, 64\], got \[64, 48\]/);
+      expect(() => both(x, bias, weight.to("bfloat16"), outBias)).toThrow(/expects a float32 weight/);
+      expect(() => both(x, bias, weight, bias)).toThrow(/expects outBias as a float32 vector of 48/);
+      expect(() => both(zeros([2, 0]), null, zeros([48, 0]), outBias)).toThrow(/expects rows of some numbers/);
+    });
+  });
+
+  test("a second derivative is refused", () => {
+    tidy(() => {
+      const [x, bias, weight, outBias] = parts();
+      weight.requiresGrad = true;
+      const out = withFused(true, () => geluLinear(x, bias, weight, outBias).sum());
+      expect(() => grad([out], [weight], { createGraph: true })).toThrow(/gelu_linear has no second derivatives/);
+    });
+  });
+
+  test("of no rows, as of a linear layer alone", () => {
+    tidy(() => {
+      const [, bias, weight, outBias] = parts();
+      for (const each of [bias, weight, outBias]) each.requiresGrad = true;
+      for (const bf16 of halfLinear ? [false, true] : [false]) {
+        const x = zeros([0, 64]).to(bf16 ? "bfloat16" : "float32");
+        const both = inPrecision(bf16, () => geluLinear(x, bias, weight, outBias));
+        const alone = inPrecision(bf16, () => linear(x, weight, outBias));
+        for (const out of [both, alone]) {
+          expect(out.shape).toEqual([0, 48]);
+          const [a, b] = grad([out.sum()], [weight, outBias]);
+          expect([a!.shape, a!.norm().item(), b!.norm().item()]).toEqual([[48, 64], 0, 0]);
+        }
+      }
+    });
   });
 });
 

@@ -1,11 +1,13 @@
-// Several operators in one pass over memory (native/fused.cpp, prototypes.cpp, attention.cpp, nearest.cpp): a residual sum with the layer norm after
-// it, a bias with GELU, rows of given lengths, cross-entropy with distributions, attention, the highest of each row. They are taken where they can
+// Several operators in one pass over memory (native/norm.cpp, gelu.cpp, prototypes.cpp, attention.cpp, nearest.cpp): a residual sum with the layer
+// norm after it, a bias with GELU and the linear layer after them, rows of given lengths, cross-entropy with distributions, attention, the highest of each row. They are taken where they can
 // be, on the CPU in float32 and bfloat16; elsewhere, and when turned off, what they stand for.
 import { aten } from "./aten.js";
 import { autocast, autocastDType } from "./autocast.js";
 import { tensor } from "./create.js";
-import { gelu, layerNorm } from "./functional.js";
+import { gelu, layerNorm, linear } from "./functional.js";
 import { usesFused } from "./fused-switch.js";
+import { trainsInHalf } from "./half-linear.js";
+import { tidy } from "./scope.js";
 import type { Tensor } from "./tensor.js";
 
 const isValue = (x: Tensor) => x.device === "cpu" && (x.dtype === "float32" || x.dtype === "bfloat16");
@@ -15,6 +17,22 @@ const isFloat = (x: Tensor | null | undefined) => !x || (x.device === "cpu" && x
 export function biasGelu(x: Tensor, bias: Tensor | null): Tensor {
   if (usesFused() && isValue(x) && isFloat(bias)) return aten.biasGelu(x, bias);
   return gelu(bias ? x.add(bias.to(x.dtype)) : x);
+}
+
+/**
+ * linear(gelu(x + bias), weight, outBias); x [..., in], bias [in], weight [out, in], outBias [out]. For the backward pass x is kept, and gelu(x + bias)
+ * is not.
+ */
+export function geluLinear(x: Tensor, bias: Tensor | null, weight: Tensor, outBias: Tensor | null): Tensor {
+  if (usesFused() && isValue(x) && isFloat(bias) && takesRows(x, weight, outBias))
+    return aten.geluLinear(x, bias, weight, outBias);
+  return tidy(() => linear(biasGelu(x, bias), weight, outBias));
+}
+
+/** Whether the linear layer would read these rows as they are, with float32 weights. */
+function takesRows(x: Tensor, weight: Tensor, bias: Tensor | null): boolean {
+  if (x.dtype === "bfloat16") return trainsInHalf(x, weight, bias);
+  return autocastDType() === null && weight.requiresGrad && isFloat(weight) && isFloat(bias);
 }
 
 /** The weight and bias of a layer norm over the last dimension [C], and what is added to the variance. */

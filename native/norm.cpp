@@ -1,5 +1,4 @@
-// Operators that do in one pass what libtorch does in several: a residual sum with the layer norm after it, a bias with GELU. They are
-// registered with the dispatcher like libtorch's own, in the namespace "tessera". They run on the CPU, in float32 and bfloat16.
+// A layer norm, and a residual sum with the norm after it, in one pass over memory instead of several.
 #include "fused.h"
 
 #include <ATen/record_function.h>
@@ -12,23 +11,6 @@ namespace {
 using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-void expectVector(const char* op, const char* name, const Tensor& t, int64_t size) {
-    TORCH_CHECK(!t.defined() || (isFloat(t) && t.dim() == 1 && t.size(0) == size), op,
-                " expects ", name, " as a float32 vector of ", size, " on the CPU, got ", t.defined() ? t.sizes() : at::IntArrayRef(), " of ",
-                t.scalar_type());
-}
-
-// [threads, parts, width] zeros, in which each thread adds up what all rows share; `sum` is over the threads.
-struct Columns {
-    Tensor all;
-    int64_t width;
-    Columns(int64_t parts, int64_t width) : all(at::zeros({at::get_num_threads(), parts, width}, at::kFloat)), width(width) {}
-    float* of(int64_t part) const { return floats(all) + (at::get_thread_num() * all.size(1) + part) * width; }
-    std::vector<Tensor> sum() const { return all.sum(0).unbind(0); }
-};
-
-// ---- a residual sum and its norm -----------------------------------------------------------------------------------------
 
 struct AddNormFunction : torch::autograd::Function<AddNormFunction> {
     // Without a branch the sum is x itself, and only the norm comes out.
@@ -49,20 +31,18 @@ struct AddNormFunction : torch::autograd::Function<AddNormFunction> {
         overRows(rows, width, [&](int64_t begin, int64_t end) { run(args, begin, end); });
         ctx->set_materialize_grads(false);
         // The branch is needed for gamma's gradient only.
-        ctx->save_for_backward({branch.defined() ? Tensor() : from, g.defined() ? add : Tensor(), b, g, k, w, mean, rstd});
+        ctx->save_for_backward({sum, g.defined() ? add : Tensor(), b, g, k, w, mean, rstd});
         ctx->saved_data["branch"] = static_cast<int64_t>(branch.defined() ? (branch.scalar_type() == at::kBFloat16 ? 2 : 1) : 0);
         if (!branch.defined()) return {normed};
-        ctx->saved_data["sum"] = sum.detach();
         return {sum, normed};
     }
 
     static variable_list backward(AutogradContext* ctx, variable_list grads) {
         refuseSecondOrder("tessera::add_norm");
         const auto saved = ctx->get_saved_variables();
-        const Tensor &b = saved[2], &g = saved[3], &k = saved[4], &w = saved[5], &mean = saved[6], &rstd = saved[7];
+        const Tensor &sum = saved[0], &b = saved[2], &g = saved[3], &k = saved[4], &w = saved[5], &mean = saved[6], &rstd = saved[7];
         const int64_t kind = ctx->saved_data["branch"].toInt();
-        const Tensor sum = kind == 0 ? saved[0] : ctx->saved_data["sum"].toTensor();
-        const Tensor sumGrad = kind == 0 ? Tensor() : contiguous(grads[0]), normedGrad = contiguous(grads[kind == 0 ? 0 : 1]);
+                const Tensor sumGrad = kind == 0 ? Tensor() : contiguous(grads[0]), normedGrad = contiguous(grads[kind == 0 ? 0 : 1]);
         if (!sumGrad.defined() && !normedGrad.defined()) return variable_list(9);
         RECORD_FUNCTION("tessera::add_norm_backward", std::vector<c10::IValue>{sum});
         const int64_t width = sum.size(-1), rows = width == 0 ? 0 : sum.numel() / width;
@@ -111,47 +91,9 @@ std::tuple<Tensor, Tensor> addNorm(const Tensor& x, const Tensor& branch, const 
     return {out[0], out[1]};
 }
 
-// ---- a bias and GELU -----------------------------------------------------------------------------------------------------
-
-struct BiasGeluFunction : torch::autograd::Function<BiasGeluFunction> {
-    static Tensor forward(AutogradContext* ctx, const Tensor& x, const Optional<Tensor>& bias) {
-        const int64_t width = x.size(-1), rows = width == 0 ? 0 : x.numel() / width;
-        const Tensor from = x.contiguous(), b = contiguous(orUndefined(bias)), out = at::empty(x.sizes(), from.options());
-        const kernels::BiasGelu args{width, data(from), floats(b), data(out)};
-        const auto run = kernels::table().biasGelu[typeOf(from)];
-        overRows(rows, width, [&](int64_t begin, int64_t end) { run(args, begin, end); });
-        ctx->save_for_backward({from, b});
-        return out;
-    }
-
-    static variable_list backward(AutogradContext* ctx, variable_list grads) {
-        refuseSecondOrder("tessera::bias_gelu");
-        const auto saved = ctx->get_saved_variables();
-        const Tensor &x = saved[0], &b = saved[1];
-        RECORD_FUNCTION("tessera::bias_gelu_backward", std::vector<c10::IValue>{x});
-        const Tensor outGrad = grads[0].contiguous(), xGrad = at::empty(x.sizes(), x.options());
-        const int64_t width = x.size(-1), rows = width == 0 ? 0 : x.numel() / width;
-        const Columns shared(1, width);
-        const auto run = kernels::table().biasGeluBackward[typeOf(x)];
-        overRows(rows, width, [&](int64_t begin, int64_t end) {
-            run({width, data(x), floats(b), data(outGrad), data(xGrad), b.defined() ? shared.of(0) : nullptr}, begin, end);
-        });
-        return {xGrad, b.defined() ? shared.sum()[0] : Tensor()};
-    }
-};
-
-Tensor biasGelu(const Tensor& x, const Optional<Tensor>& bias) {
-    const char* op = "tessera::bias_gelu";
-    expectValues(op, "x", x);
-    TORCH_CHECK(x.dim() > 0, op, " expects x with a last dimension");
-    expectVector(op, "bias", orUndefined(bias), x.size(-1));
-    return BiasGeluFunction::apply(x, bias);
-}
-
 }  // namespace
 
-void registerFused() {
-    registerOperator("bias_gelu", "bias_gelu(Tensor x, Tensor? bias) -> Tensor", biasGelu);
+void registerNorm() {
     registerOperator("norm", "norm(Tensor x, Tensor weight, Tensor shift, float eps, bool half) -> Tensor", norm);
     registerOperator("add_norm",
                      "add_norm(Tensor x, Tensor branch, Tensor? bias, Tensor? gamma, Tensor? keep, Tensor weight, Tensor shift, float eps, bool half) -> "
