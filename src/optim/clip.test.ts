@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { collectGarbage } from "../../tests/garbage.js";
 import { expectClose, fill, readGolden, type Stored } from "../../tests/reference/golden.js";
-import { memoryStats, type Tensor, tensor, tidy, zeros } from "../torch/index.js";
+import { memoryStats, profile, type Tensor, tensor, tidy, zeros } from "../torch/index.js";
 import { clipGradNorm, clipGradNormPerTensor, NonFiniteGradientError } from "./index.js";
 
 interface Case {
@@ -81,6 +81,15 @@ describe("properties", () => {
     clipGradNorm(parameters, Number.POSITIVE_INFINITY);
     clipGradNormPerTensor(parameters, Number.POSITIVE_INFINITY);
     expect(gradientsOf(parameters)).toEqual(before);
+  });
+  test("nor passed over", () => {
+    const passes = (clip: typeof clipGradNorm, limit: number) => {
+      const parameters = [parameterOf([0.3, 0.4]), parameterOf([3, 4])];
+      const { operators } = profile(() => clip(parameters, limit).dispose());
+      return operators.filter(({ name }) => name === "aten::mul_").reduce((sum, { calls }) => sum + calls, 0);
+    };
+    expect([0.1, 1, 6].map((limit) => passes(clipGradNorm, limit))).toEqual([2, 2, 0]);
+    expect([0.1, 1, 6].map((limit) => passes(clipGradNormPerTensor, limit))).toEqual([2, 1, 0]);
   });
 });
 

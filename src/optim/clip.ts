@@ -1,5 +1,5 @@
-// Gradient clipping without reading a number back: on a GPU a read would wait for the whole step. The norms before clipping are returned as
-// tensors; read them when they are logged.
+// Gradient clipping without reading a number back on a GPU, where a read would wait for the whole step. On the CPU nothing waits, and gradients that
+// are short enough are not passed over. The norms before clipping are returned as tensors; read them when they are logged.
 import { foreach, noGrad, onesLike, stack, type Tensor, tidy, where, zeros } from "../torch/index.js";
 import { NonFiniteGradientError } from "./errors.js";
 import { scaleAll_, scaleEach_ } from "./lists.js";
@@ -16,6 +16,8 @@ export interface ClipOptions {
 
 const epsilon = 1e-6;
 
+const readsFreely = (x: Tensor): boolean => x.device === "cpu";
+
 /**
  * Scales all gradients by one factor so that their common 2-norm is at most `maxNorm` (torch's clip_grad_norm_).
  *
@@ -28,8 +30,10 @@ export function clipGradNorm(parameters: readonly Tensor[], maxNorm: number, opt
     options,
     (gradients, norms) => {
       const total = norms.norm();
-      if (maxNorm < Number.POSITIVE_INFINITY)
-        scaleAll_(gradients, total.add(epsilon).reciprocal().mul(maxNorm).clamp({ max: 1 }));
+      if (maxNorm < Number.POSITIVE_INFINITY) {
+        const factor = total.add(epsilon).reciprocal().mul(maxNorm).clamp({ max: 1 });
+        if (!readsFreely(factor) || factor.item() !== 1) scaleAll_(gradients, factor);
+      }
       return total;
     },
     [],
@@ -49,7 +53,10 @@ export function clipGradNormPerTensor(parameters: readonly Tensor[], maxNorm: nu
     (gradients, norms) => {
       if (maxNorm < Number.POSITIVE_INFINITY) {
         const factors = norms.add(epsilon).reciprocal().mul(maxNorm);
-        scaleEach_(gradients, where(factors.lt(1), factors, onesLike(factors)).unbind(0));
+        const numbers = readsFreely(factors) ? factors.toArray() : [];
+        const mayBeTooLong = (_: Tensor, i: number) => !((numbers[i] ?? 0) >= 1);
+        const each = where(factors.lt(1), factors, onesLike(factors)).unbind(0);
+        scaleEach_(gradients.filter(mayBeTooLong), each.filter(mayBeTooLong));
       }
       return norms;
     },

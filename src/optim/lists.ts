@@ -20,7 +20,7 @@ export function divEach_(self: Tensors, values: readonly number[]): void {
 
 /** Multiplies each tensor by a zero-dimensional tensor of its own, in place. */
 export function scaleEach_(self: Tensors, factors: Tensors): void {
-  mulList_(self, factors);
+  if (self.length > 0) mulList_(self, factors);
 }
 
 /** Multiplies all tensors by one zero-dimensional tensor, in place and without reading it. */
