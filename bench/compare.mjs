@@ -132,6 +132,8 @@ async function report(row, title, per, sides) {
     seconds: Object.fromEntries(sides.map((side) => [side.name, { wall: side.spread("wall"), cpu: side.spread("cpu") }])),
     ratio,
     byTurns,
+    turns,
+    repeats,
     goal: row.goal,
     sameWork: sameWork(sides),
     memory: memory(mine) / memory(best),
@@ -142,14 +144,14 @@ async function report(row, title, per, sides) {
   const rate = `${short(per / least(mine))} ${row.unit}/s`;
   const theirs = `${short(per / least(best))} (${best.name.replace("PyTorch ", "")})`;
   const share = result.share === undefined ? "" : `${(100 * result.share).toFixed(0)} %`;
-  const when = `${new Date().toISOString().slice(0, 10)}, ${processor}, ${threads} threads, load ${load}, PyTorch ${python.torch}`;
+  const when = `${new Date().toISOString().slice(0, 10)}, ${processor}, ${threads} threads, load ${load}, ${turns} turns of ${repeats}, PyTorch ${python.torch}`;
   const goal = `${row.goal.floor} to ${row.goal.aim}`;
-  const range = `${byTurns.least.toFixed(2)} to ${byTurns.most.toFixed(2)}`;
+  const range = `${byTurns.least.toFixed(2)} to ${byTurns.most.toFixed(2)}, median ${byTurns.median.toFixed(2)}`;
   if (values.json) process.stdout.write(`${JSON.stringify(result)}\n`);
   else {
     const each = others.map((side) => `${side.name} ${short(least(side))} s`).join(", ");
     process.stdout.write(
-      `${title}: ratio ${ratio.toFixed(2)} (${clock}; by turns ${range}, median ${byTurns.median.toFixed(2)}; floor and aim ${goal}); Tessera ${short(least(mine))} s, ${each}; ` +
+      `${title}: ratio ${ratio.toFixed(2)} (${clock}; by turns ${range}; floor and aim ${goal}); Tessera ${short(least(mine))} s, ${each}; ` +
         `memory ${result.memory.toFixed(2)}; same work: ${result.sameWork}\n`,
     );
   }

@@ -1,4 +1,5 @@
-// Each fused operator beside the operators it stands for, forward and backward, in turns: milliseconds, and the ratio of the best times.
+// Each fused operator beside the operators it stands for, forward and backward, in turns: milliseconds, the ratio of the best times, and what the
+// forward pass leaves in memory for the backward pass, its outputs among it.
 //
 //   npx tessera bench fused [--dtype fp32|bf16] [--repeats 7]
 //
@@ -10,10 +11,12 @@ import { VisionTransformer } from "../dist/models/index.js";
 import { Attention } from "../dist/nn/index.js";
 import {
   addNorm,
+  allocatorStats,
   autocast,
   backward,
   biasGelu,
   fusesAttention,
+  geluLinear,
   hasOwnProducts,
   linear,
   manualSeed,
@@ -48,7 +51,7 @@ const branch = leaf([batch, tokens, width]);
 const normed = leaf([batch, tokens, width]);
 const hidden = leaf([batch, tokens, 4 * width]);
 const [weight, shift, bias, wide] = [leaf([width], false), leaf([width], false), leaf([width], false), leaf([4 * width], false)];
-const matrix = leaf([4 * width, width], false);
+const [matrix, narrowing] = [leaf([4 * width, width], false), leaf([width, 4 * width], false)];
 const attention = new Attention(width, { heads });
 const embed = new VisionTransformer({ depth: 1 }).patchEmbed;
 const images = randn([batch, 3, 224, 224]);
@@ -62,6 +65,7 @@ const forms = {
     return [sum, half ? out.to("bfloat16") : out];
   },
   "bias and GELU": () => [biasGelu(hidden, wide)],
+  "and linear, 1536 to 384": () => [geluLinear(hidden, wide, narrowing, null)],
   "linear, 384 to 1536": () => [linear(normed, matrix)],
   "attention with its projections": () => [attention.call(normed)],
   "patch embedding": () => [embed.call(images)],
@@ -74,23 +78,26 @@ const forms = {
 
 const measure = (fused, run) => {
   const start = performance.now();
+  const before = allocatorStats().bytesInUse;
+  let kept = 0;
   withFused(fused, () =>
     tidy(() => {
-      const outputs = half ? autocast({}, run) : run();
+      const outputs = tidy(() => (half ? autocast({}, run) : run()));
+      kept = allocatorStats().bytesInUse - before;
       backward(outputs, { gradients: outputs.map((each) => each.detach()) });
     }),
   );
   for (const each of leaves) each.grad = null;
   attention.zeroGrad();
   embed.zeroGrad();
-  return performance.now() - start;
+  return { ms: performance.now() - start, kept };
 };
 
 const { cpu, threads, torch } = machine();
 console.log(
   `libtorch ${torch}, ${threads} threads, ${cpu}; ${values.dtype}, [${batch}, ${tokens}, ${width}], forward and backward`,
 );
-/** Milliseconds of both forms in turns; the first turn is not counted. */
+/** What `run` measures of both forms in turns; the first turn is not counted. */
 const inTurns = (turns, run) => {
   const times = { plain: [], fused: [] };
   for (let i = 0; i <= turns; i++) {
@@ -100,11 +107,12 @@ const inTurns = (turns, run) => {
   return times;
 };
 const rows = Object.entries(forms).map(([name, run]) => {
-  const times = inTurns(repeats, (fused) => measure(fused, run));
-  const [plain, fused] = ["plain", "fused"].map((form) => spread(times[form]).least);
-  return [name, `${plain.toFixed(1)} ms`, `${fused.toFixed(1)} ms`, (plain / fused).toFixed(2)];
+  const measured = inTurns(repeats, (fused) => measure(fused, run));
+  const [plain, fused] = [measured.plain, measured.fused].map((each) => spread(each.map(({ ms }) => ms)).least);
+  const [kept, keptFused] = [measured.plain, measured.fused].map(([first]) => `${(first.kept / 2 ** 20).toFixed(0)} MiB`);
+  return [name, `${plain.toFixed(1)} ms`, `${fused.toFixed(1)} ms`, (plain / fused).toFixed(2), kept, keptFused];
 });
-console.log(table([["", "plain", "fused", "ratio"], ...rows]));
+console.log(table([["", "plain", "fused", "ratio", "keeps", "fused keeps"], ...rows]));
 if (half && !autocast({}, () => fusesAttention(normed, normed, undefined))) {
   console.log("this libtorch or processor has no matrix micro-kernel: attention and linear layers are plain in both columns");
 }

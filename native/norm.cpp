@@ -33,8 +33,7 @@ struct AddNormFunction : torch::autograd::Function<AddNormFunction> {
         // The branch is needed for gamma's gradient only.
         ctx->save_for_backward({sum, g.defined() ? add : Tensor(), b, g, k, w, mean, rstd});
         ctx->saved_data["branch"] = static_cast<int64_t>(branch.defined() ? (branch.scalar_type() == at::kBFloat16 ? 2 : 1) : 0);
-        if (!branch.defined()) return {normed};
-        return {sum, normed};
+        return branch.defined() ? variable_list{sum, normed} : variable_list{normed};
     }
 
     static variable_list backward(AutogradContext* ctx, variable_list grads) {
@@ -42,7 +41,7 @@ struct AddNormFunction : torch::autograd::Function<AddNormFunction> {
         const auto saved = ctx->get_saved_variables();
         const Tensor &sum = saved[0], &b = saved[2], &g = saved[3], &k = saved[4], &w = saved[5], &mean = saved[6], &rstd = saved[7];
         const int64_t kind = ctx->saved_data["branch"].toInt();
-                const Tensor sumGrad = kind == 0 ? Tensor() : contiguous(grads[0]), normedGrad = contiguous(grads[kind == 0 ? 0 : 1]);
+        const Tensor sumGrad = kind == 0 ? Tensor() : contiguous(grads[0]), normedGrad = contiguous(grads[kind == 0 ? 0 : 1]);
         if (!sumGrad.defined() && !normedGrad.defined()) return variable_list(9);
         RECORD_FUNCTION("tessera::add_norm_backward", std::vector<c10::IValue>{sum});
         const int64_t width = sum.size(-1), rows = width == 0 ? 0 : sum.numel() / width;

@@ -1,6 +1,6 @@
 // Several operators in one pass over memory (native/norm.cpp, gelu.cpp, prototypes.cpp, attention.cpp, nearest.cpp): a residual sum with the layer
-// norm after it, a bias with GELU and the linear layer after them, rows of given lengths, cross-entropy with distributions, attention, the highest of each row. They are taken where they can
-// be, on the CPU in float32 and bfloat16; elsewhere, and when turned off, what they stand for.
+// norm after it, a bias with GELU and the linear layer after them, rows of given lengths, cross-entropy with distributions, attention, the highest of
+// each row. They are taken where they can be, on the CPU in float32 and bfloat16; elsewhere, and when turned off, what they stand for.
 import { aten } from "./aten.js";
 import { autocast, autocastDType } from "./autocast.js";
 import { tensor } from "./create.js";
