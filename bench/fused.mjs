@@ -65,7 +65,7 @@ const forms = {
     return [sum, half ? out.to("bfloat16") : out];
   },
   "bias and GELU": () => [biasGelu(hidden, wide)],
-  "and linear, 1536 to 384": () => [geluLinear(hidden, wide, narrowing, null)],
+  "bias, GELU and linear, 1536 to 384": () => [geluLinear(hidden, wide, narrowing, null)],
   "linear, 384 to 1536": () => [linear(normed, matrix)],
   "attention with its projections": () => [attention.call(normed)],
   "patch embedding": () => [embed.call(images)],
