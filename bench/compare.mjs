@@ -144,7 +144,7 @@ async function report(row, title, per, sides) {
   const rate = `${short(per / least(mine))} ${row.unit}/s`;
   const theirs = `${short(per / least(best))} (${best.name.replace("PyTorch ", "")})`;
   const share = result.share === undefined ? "" : `${(100 * result.share).toFixed(0)} %`;
-  const when = `${new Date().toISOString().slice(0, 10)}, ${processor}, ${threads} threads, load ${load}, ${turns} turns of ${repeats}, PyTorch ${python.torch}`;
+  const when = `${new Date().toISOString().slice(0, 10)}, ${processor}, ${threads} threads, load ${load}, turns ${turns} x ${repeats}, PyTorch ${python.torch}`;
   const goal = `${row.goal.floor} to ${row.goal.aim}`;
   const range = `${byTurns.least.toFixed(2)} to ${byTurns.most.toFixed(2)}, median ${byTurns.median.toFixed(2)}`;
   if (values.json) process.stdout.write(`${JSON.stringify(result)}\n`);
