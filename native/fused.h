@@ -41,9 +41,14 @@ inline void expectVector(const char* op, const char* name, const at::Tensor& t, 
 // Rows in pieces that are worth a thread.
 inline constexpr int64_t kNumbersOfPiece = 1 << 14;
 
+inline int64_t rowsOfPiece(int64_t width) { return std::max<int64_t>(1, kNumbersOfPiece / std::max<int64_t>(1, width)); }
+
+// How many rows of its last dimension a tensor has: none where that has no numbers.
+inline int64_t rowsOf(const at::Tensor& t) { return t.size(-1) == 0 ? 0 : t.numel() / t.size(-1); }
+
 template <class Run>
 void overRows(int64_t rows, int64_t width, Run run) {
-    at::parallel_for(0, rows, std::max<int64_t>(1, kNumbersOfPiece / std::max<int64_t>(1, width)), run);
+    at::parallel_for(0, rows, rowsOfPiece(width), run);
 }
 
 // [threads, parts, width] zeros, in which each thread adds up what all rows share; `sum` is over the threads.

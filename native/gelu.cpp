@@ -16,7 +16,7 @@ using torch::autograd::variable_list;
 
 // gelu(x + bias) of contiguous tensors.
 Tensor activated(const Tensor& x, const Tensor& bias) {
-    const int64_t width = x.size(-1), rows = width == 0 ? 0 : x.numel() / width;
+    const int64_t width = x.size(-1), rows = rowsOf(x);
     const Tensor out = at::empty(x.sizes(), x.options());
     const kernels::BiasGelu args{width, data(x), floats(bias), data(out)};
     const auto run = kernels::table().biasGelu[typeOf(x)];
@@ -28,14 +28,14 @@ Tensor activated(const Tensor& x, const Tensor& bias) {
 // is written to it.
 Tensor slopes(const Tensor& x, const Tensor& bias, const Tensor& outGrad, const Tensor& xGrad, const Tensor& again) {
     RECORD_FUNCTION("tessera::bias_gelu_backward", std::vector<c10::IValue>{x});
-    const int64_t width = x.size(-1), rows = width == 0 ? 0 : x.numel() / width;
+    const int64_t width = x.size(-1), rows = rowsOf(x);
     const Columns shared(1, width);
     const kernels::BiasGelu args{width, data(x), floats(bias), data(again)};
     const auto activate = kernels::table().biasGelu[typeOf(x)];
     const auto run = kernels::table().biasGeluBackward[typeOf(x)];
     overRows(rows, width, [&](int64_t begin, int64_t end) {
         // A piece of x stays in a core's cache from the one to the other.
-        const int64_t piece = std::max<int64_t>(1, kNumbersOfPiece / width);
+        const int64_t piece = rowsOfPiece(width);
         for (int64_t row = begin; row < end; row += piece) {
             const int64_t next = std::min(end, row + piece);
             if (again.defined()) activate(args, row, next);
@@ -106,8 +106,7 @@ Tensor geluLinear(const Tensor& x, const Optional<Tensor>& bias, const Tensor& w
     checkGelu(op, x, bias);
     TORCH_CHECK(x.size(-1) > 0 && (typeOf(x) == kernels::kFloat || hasHalfLinear()), op,
                 " expects rows of some numbers, in bfloat16 only on a CPU for which there is a micro-kernel, got ", x.sizes(), " of ", x.scalar_type());
-    TORCH_CHECK(isFloat(weight) && weight.dim() == 2 && weight.size(1) == x.size(-1) && weight.size(0) > 0, op, " expects a float32 weight [out, ", x.size(-1),
-                "], got ", weight.sizes(), " of ", weight.scalar_type());
+    expectWeight(op, weight, x.size(-1));
     expectVector(op, "outBias", orUndefined(outBias), weight.size(0));
     return GeluLinearFunction::apply(x, bias, weight, outBias);
 }

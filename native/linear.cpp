@@ -205,6 +205,11 @@ std::pair<Tensor, Tensor> linearGradients(const Tensor& outGrad, const Tensor& r
     return {grads, biasGrad};
 }
 
+void expectWeight(const char* op, const Tensor& weight, int64_t in) {
+    TORCH_CHECK(isFloat(weight) && weight.dim() == 2 && weight.size(1) == in && weight.size(0) > 0, op, " expects a float32 weight [out, ", in, "], got ",
+                weight.sizes(), " of ", weight.scalar_type());
+}
+
 bool hasHalfLinear() { return kernels::table().widensHalves || hasHalfProducts(); }
 
 namespace {
@@ -236,9 +241,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Optional<Tensor>& bia
     const char* op = "tessera::linear";
     TORCH_CHECK(x.device().is_cpu() && x.layout() == at::kStrided && x.scalar_type() == at::kBFloat16 && x.dim() > 0 && x.size(-1) > 0, op,
                 " expects x as a bfloat16 tensor on the CPU, got ", x.sizes(), " of ", x.scalar_type());
-    TORCH_CHECK(weight.device().is_cpu() && weight.layout() == at::kStrided && weight.scalar_type() == at::kFloat && weight.dim() == 2 &&
-                    weight.size(1) == x.size(-1) && weight.size(0) > 0,
-                op, " expects a float32 weight [out, ", x.size(-1), "], got ", weight.sizes(), " of ", weight.scalar_type());
+    expectWeight(op, weight, x.size(-1));
     if (bias.has_value() && bias->defined())
         TORCH_CHECK(bias->device().is_cpu() && bias->layout() == at::kStrided && bias->scalar_type() == at::kFloat && bias->dim() == 1 && bias->size(0) == weight.size(0), op,
                     " expects a float32 bias of ", weight.size(0), ", got ", bias->sizes(), " of ", bias->scalar_type());

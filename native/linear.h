@@ -10,6 +10,9 @@ namespace tessera {
 /** Whether there is a micro-kernel for its products. */
 bool hasHalfLinear();
 
+/** Refuses what is no float32 weight [out, in] of a layer with so many inputs. */
+void expectWeight(const char* op, const at::Tensor& weight, int64_t in);
+
 /** A weight in bfloat16, which all share that hold it while the weight is not changed. */
 at::Tensor halfOf(const at::Tensor& weight);
 

@@ -18,7 +18,7 @@ struct AddNormFunction : torch::autograd::Function<AddNormFunction> {
                                  const Optional<Tensor>& gamma, const Optional<Tensor>& keep, const Tensor& weight, const Tensor& shift, double eps,
                                  bool half) {
         const Tensor branch = orUndefined(maybeBranch);
-        const int64_t width = x.size(-1), rows = width == 0 ? 0 : x.numel() / width;
+        const int64_t width = x.size(-1), rows = rowsOf(x);
         const Tensor from = x.contiguous(), add = contiguous(branch);
         const Tensor sum = branch.defined() ? at::empty(x.sizes(), from.options()) : from;
         const Tensor normed = at::empty(x.sizes(), from.options().dtype(half ? at::kBFloat16 : at::kFloat));
@@ -44,7 +44,7 @@ struct AddNormFunction : torch::autograd::Function<AddNormFunction> {
         const Tensor sumGrad = kind == 0 ? Tensor() : contiguous(grads[0]), normedGrad = contiguous(grads[kind == 0 ? 0 : 1]);
         if (!sumGrad.defined() && !normedGrad.defined()) return variable_list(9);
         RECORD_FUNCTION("tessera::add_norm_backward", std::vector<c10::IValue>{sum});
-        const int64_t width = sum.size(-1), rows = width == 0 ? 0 : sum.numel() / width;
+        const int64_t width = sum.size(-1), rows = rowsOf(sum);
         const Tensor xGrad = at::empty(sum.sizes(), sum.options());
         const Tensor branchGrad = kind == 0 ? Tensor() : at::empty(sum.sizes(), sum.options().dtype(kind == 2 ? at::kBFloat16 : at::kFloat));
         const Columns shared(4, width);

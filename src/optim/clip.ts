@@ -53,10 +53,10 @@ export function clipGradNormPerTensor(parameters: readonly Tensor[], maxNorm: nu
     (gradients, norms) => {
       if (maxNorm < Number.POSITIVE_INFINITY) {
         const factors = norms.add(epsilon).reciprocal().mul(maxNorm);
-        const numbers = readsFreely(factors) ? factors.toArray() : [];
-        const mayBeTooLong = (_: Tensor, i: number) => !((numbers[i] ?? 0) >= 1);
-        const each = where(factors.lt(1), factors, onesLike(factors)).unbind(0);
-        scaleEach_(gradients.filter(mayBeTooLong), each.filter(mayBeTooLong));
+        const clamped = where(factors.lt(1), factors, onesLike(factors));
+        const numbers = readsFreely(clamped) ? clamped.toArray() : null;
+        const changes = (_: Tensor, i: number) => numbers?.[i] !== 1;
+        scaleEach_(gradients.filter(changes), clamped.unbind(0).filter(changes));
       }
       return norms;
     },
