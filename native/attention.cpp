@@ -69,11 +69,11 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
         RECORD_FUNCTION("tessera::attention_backward", std::vector<c10::IValue>({qkv, c10::IValue(), c10::IValue(), heads}));
         const Sizes z = sizesOf(qkv, qkv, width, heads);
         const Tensor outGrad = given[0].contiguous(), grad = at::empty(qkv.sizes(), qkv.options());
-        const Tensor biasGrads = bias.defined() ? at::zeros({at::get_num_threads(), 3 * width}, at::kFloat) : Tensor();
+        const Columns biasGrads(1, bias.defined() ? 3 * width : 0);
         loopsFor(qkv.scalar_type())
             .backward({z, partsOf(qkv, bias), across(mask, z), static_cast<float>(ctx->saved_data["scale"].toDouble()), ctx->saved_data["out"].toTensor(),
-                       outGrad, floats(logSums), partsOf(grad, Tensor()), floats(biasGrads)});
-        return {grad, bias.defined() ? biasGrads.sum(0) : Tensor(), Tensor(), Tensor(), Tensor()};
+                       outGrad, floats(logSums), partsOf(grad, Tensor()), bias.defined() ? floats(biasGrads.all) : nullptr});
+        return {grad, bias.defined() ? biasGrads.sum()[0] : Tensor(), Tensor(), Tensor(), Tensor()};
     }
 };
 
@@ -102,11 +102,12 @@ struct CrossAttentionFunction : torch::autograd::Function<CrossAttentionFunction
         const Sizes z = sizesOf(q, k, width, heads);
         const Tensor outGrad = given[0].contiguous();
         const Inputs grads{at::empty(q.sizes(), q.options()), at::empty(k.sizes(), k.options()), at::empty(v.sizes(), v.options())};
-        const Tensor biasGrads = qBias.defined() || vBias.defined() ? at::zeros({at::get_num_threads(), 3 * width}, at::kFloat) : Tensor();
+        const bool biased = qBias.defined() || vBias.defined();
+        const Columns biasGrads(1, biased ? 3 * width : 0);
         loopsFor(q.scalar_type())
             .backward({z, {q, k, v, floats(qBias), nullptr, floats(vBias)}, across(mask, z), static_cast<float>(ctx->saved_data["scale"].toDouble()),
-                       ctx->saved_data["out"].toTensor(), outGrad, floats(logSums), grads, floats(biasGrads)});
-        const Tensor sums = biasGrads.defined() ? biasGrads.sum(0) : biasGrads;
+                       ctx->saved_data["out"].toTensor(), outGrad, floats(logSums), grads, biased ? floats(biasGrads.all) : nullptr});
+        const Tensor sums = biased ? biasGrads.sum()[0] : Tensor();
         return {grads.q, grads.k, grads.v, qBias.defined() ? sums.narrow(0, 0, width) : Tensor(), vBias.defined() ? sums.narrow(0, 2 * width, width) : Tensor(),
                 Tensor(), Tensor(), Tensor()};
     }

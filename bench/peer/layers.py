@@ -127,14 +127,21 @@ class MaeDecoder(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm, self.pred = nn.LayerNorm(width, 1e-6), nn.Linear(width, out)
 
-    def forward(self, tokens, places, masked, lean):
+    def forward(self, tokens, visible, masked, lean):
         x, p = self.embed(tokens), self.prefix
+        if lean:
+            # Masked patches, which alone have a loss, come first, so that the last block ends with them.
+            at = lambda patches: gather(self.positions[:, p:], patches)
+            seen = x + torch.cat([self.positions[:, :p].expand(len(x), -1, -1), at(visible)], 1)
+            x = torch.cat([at(masked) + self.mask_token, seen], 1)
+            for i, block in enumerate(self.blocks):
+                x = block(x, queries=masked.shape[1] if i + 1 == len(self.blocks) else None)
+            return self.pred(self.norm(x))
         hidden = self.mask_token.to(x.dtype).expand(len(x), masked.shape[1], -1)
+        places = torch.cat([visible, masked], 1).argsort(1)
         x = torch.cat([x[:, :p], gather(torch.cat([x[:, p:], hidden], 1), places)], 1) + self.positions
         for block in self.blocks:
             x = block(x)
-        if lean:
-            return self.pred(self.norm(gather(x[:, p:], masked)))
         return gather(self.pred(self.norm(x))[:, p:], masked)
 
 

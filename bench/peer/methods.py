@@ -206,7 +206,7 @@ class Mae(nn.Module):
     def __init__(self, model, options, lean):
         super().__init__()
         self.options, self.lean = options, lean
-        self.backbone = Vit(model)
+        self.backbone = Vit(model, lean=lean)
         vit = self.backbone
         width, depth, heads = options["decoderWidth"], options["decoderDepth"], options["decoderHeads"]
         self.decoder = MaeDecoder(vit.width, 3 * vit.patch**2, vit.side, vit.prefix, width, depth, heads)
@@ -219,8 +219,8 @@ class Mae(nn.Module):
         patches = self.backbone.side**2
         order = torch.rand(len(images), patches).argsort(1)
         kept = int(patches * (1 - self.options["maskRatio"]))
-        visible, masked, places = order[:, :kept], order[:, kept:], order.argsort(1)
-        predicted = self.decoder(self.backbone(images, subset=visible)[0], places, masked, self.lean)
+        visible, masked = order[:, :kept], order[:, kept:]
+        predicted = self.decoder(self.backbone(images, subset=visible)[0], visible, masked, self.lean)
         return F.mse_loss(predicted.float(), gather(patch_target(images, self.backbone.patch), masked))
 
     def after_step(self):
@@ -232,7 +232,7 @@ class Cae(nn.Module):
         super().__init__()
         assert options["target"]["kind"] == "pixels" and options.get("decoderWidth") is None
         self.options = options
-        self.backbone = Vit(model)
+        self.backbone = Vit(model, lean=lean)
         vit, scale, rate = self.backbone, options["decoderLayerScale"], options["decoderDropPath"]
         self.mask_token = nn.Parameter(torch.zeros(1, 1, vit.width))
         heads, norm = options["decoderHeads"], options["regressorNorm"]
@@ -252,8 +252,7 @@ class Cae(nn.Module):
         seen = self.backbone(images, subset=visible)[0][:, 1:]
         with torch.no_grad():
             aligned = self.backbone(images, subset=masked)[0][:, 1:]
-        at = self.positions.expand(len(images), -1, -1)
-        masked_at, visible_at = gather(at, masked), gather(at, visible)
+        masked_at, visible_at = gather(self.positions, masked), gather(self.positions, visible)
         queries = self.mask_token.to(seen.dtype).expand(len(images), count, -1)
         latents = self.regressor(queries, seen, masked_at, visible_at)
         predicted = self.decoder(latents, masked_at)
@@ -270,7 +269,7 @@ class Randsac(nn.Module):
         super().__init__()
         assert options["segments"]["kind"] == "square" and options["skips"] == "learned" and options["skipNorm"]
         self.side = options["segments"]["side"]
-        self.backbone = Vit(model)
+        self.backbone = Vit(model, lean=lean)
         vit = self.backbone
         heads = options.get("decoderHeads") or max(1, round(vit.width / 64))
         self.decoder = SegmentDecoder(vit.width, options["decoderDepth"], heads, 3 * vit.patch**2, vit.depth)
@@ -294,7 +293,7 @@ class Randsac(nn.Module):
         seen, wanted = order[:, :-size], order[:, size:]
         depth = self.backbone.depth
         _, levels, _ = self.backbone(images, subset=seen, mask=self.mask, levels=range(depth))
-        queries = gather(self.positions.expand(len(images), -1, -1), wanted)
+        queries = gather(self.positions, wanted)
         predicted = self.decoder(queries, levels, self.mask)
         return F.mse_loss(predicted.float(), gather(patch_target(images, self.backbone.patch), wanted))
 

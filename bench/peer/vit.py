@@ -116,14 +116,16 @@ def sin_cos(side, width):
 
 
 def gather(x, index):
-    return x.gather(1, index[..., None].expand(-1, -1, x.shape[2]))
+    """Rows of [B, N, C], or of [1, N, C] for all images, by their numbers [B, n]: whole rows, which `gather` would copy number by number."""
+    flat = index if len(x) == 1 else index + torch.arange(len(index), device=index.device)[:, None] * x.shape[1]
+    return x.flatten(0, 1).index_select(0, flat.flatten()).view(*index.shape, -1)
 
 
 class Vit(nn.Module):
-    def __init__(self, model, channels=3, drop_path=True):
+    def __init__(self, model, channels=3, drop_path=True, lean=False):
         super().__init__()
         size, patch, width, depth = model["imageSize"], model["patchSize"], model["width"], model["depth"]
-        self.side, self.patch, self.width, self.depth = size // patch, patch, width, depth
+        self.side, self.patch, self.width, self.depth, self.lean = size // patch, patch, width, depth, lean
         self.prefix = int(model.get("classToken", True))
         self.patch_embed = nn.Conv2d(channels, width, patch, patch)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if self.prefix else None
@@ -160,13 +162,23 @@ class Vit(nn.Module):
             x = torch.where(where[..., None], token.to(x.dtype), x)
         return x + self.positions(images.shape[-1] // self.patch)[:, self.prefix :]
 
+    def embed_subset(self, images, subset):
+        """Patches that are seen, by a linear layer of their pixels: no convolution of the others."""
+        b, c, h, w = images.shape
+        p, positions = self.patch, self.positions(w // self.patch)[:, self.prefix :]
+        pixels = images.reshape(b, c, h // p, p, w // p, p).permute(0, 2, 4, 1, 3, 5).reshape(b, -1, c * p * p)
+        x = F.linear(gather(pixels, subset), self.patch_embed.weight.flatten(1), self.patch_embed.bias)
+        return x + gather(positions, subset)
+
     def forward(
         self, images, token_mask=None, subset=None, mask=None, levels=(), attention=False, class_only=False, embedded=None
     ):
         """Tokens after the norm, the outputs of the wanted levels, and the class token's attention in the last block."""
-        x = self.embed_patches(images, token_mask) if embedded is None else embedded
-        if subset is not None:
-            x = gather(x, subset)
+        if subset is not None and self.lean:
+            x = self.embed_subset(images, subset)
+        else:
+            x = self.embed_patches(images, token_mask) if embedded is None else embedded
+            x = x if subset is None else gather(x, subset)
         if self.prefix:
             x = torch.cat([(self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1), x], 1)
         outputs, weights = [], None

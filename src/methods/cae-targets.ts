@@ -76,19 +76,19 @@ export function createTarget(options: CaeTargetOptions, setting: Setting): CaeTa
 }
 
 function pixelTarget(normalized: boolean, { encoder: { stride, channels } }: Setting): CaeTarget {
-  const whole = (images: Tensor) => patchTarget(images, stride, normalized);
+  const target = (images: Tensor, chosen?: Tensor) => patchTarget(images, stride, normalized, chosen);
   return {
     outFeatures: stride ** 2 * channels,
     pair: null,
     everything: false,
     loss: (predicted, { images, masked }) => ({
       term: "mse",
-      loss: mseLoss(atLeastFloat32(predicted), gatherTokens(whole(images), masked)),
+      loss: mseLoss(atLeastFloat32(predicted), target(images, masked)),
       metrics: {},
     }),
     images: (predicted, { images, masked }) => {
       const index = masked.unsqueeze(-1).expand(predicted.shape);
-      return imagesOfPatches(whole(images).clone().scatter_(1, index, predicted.float()), images, stride, normalized);
+      return imagesOfPatches(target(images).clone().scatter_(1, index, predicted.float()), images, stride, normalized);
     },
   };
 }

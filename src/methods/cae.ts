@@ -234,8 +234,7 @@ export class Cae implements Method {
     const tokens = this.trainable.project(seen);
     const aligned = this.options.align > 0 ? this.align(images, masked) : null;
     const [batch = 0, count = 0] = masked.shape;
-    const at = (index: Tensor) => gatherTokens(positions.expand([batch, positions.size(1), positions.size(2)]), index);
-    const places = { masked: at(masked), visible: at(visible) };
+    const places = { masked: gatherTokens(positions, masked), visible: gatherTokens(positions, visible) };
     // The class token is not seen by regressor and decoder.
     const latentVisible = tokens.slice(1, prefix);
     const queries = maskToken.to(tokens.dtype).expand([batch, count, maskToken.size(2)]);

@@ -6,7 +6,7 @@ import { z } from "zod";
 import type { Batch, ViewPlan } from "../data/index.js";
 import { denormalise } from "../data/index.js";
 import { type Picture, reconstructionGrid } from "../draw/index.js";
-import { type Encoder, gatherTokens, MaeDecoder } from "../models/index.js";
+import { type Encoder, MaeDecoder } from "../models/index.js";
 import { Module, type StateDict } from "../nn/index.js";
 import { atLeastFloat32, mseLoss, noGrad, normalize, rand, type Tensor, zeros } from "../torch/index.js";
 import { defineMethod, type Method, type MethodContext, type Progress, type StepResult } from "./method.js";
@@ -48,11 +48,10 @@ class MaeModules extends Module {
   }
 }
 
-/** Which patches are seen: int64 numbers of the visible ones [B, n] and the hidden ones [B, N - n], and each patch's place among both [B, N]. */
+/** Which patches are seen: int64 numbers of the visible ones [B, n] and the hidden ones [B, N - n]. */
 export interface PatchChoice {
   visible: Tensor;
   masked: Tensor;
-  places: Tensor;
 }
 
 export class Mae implements Method {
@@ -79,7 +78,7 @@ export class Mae implements Method {
     const { stride } = this.encoder;
     const choice = this.choose(images.size(0), (images.size(2) / stride) * (images.size(3) / stride));
     const { tokens, predicted } = this.predict(images, choice);
-    const target = gatherTokens(patchTarget(images, stride, this.options.normalizePatches), choice.masked);
+    const target = patchTarget(images, stride, this.options.normalizePatches, choice.masked);
     const mse = mseLoss(atLeastFloat32(predicted), target);
     if (!at.report) return { loss: mse, terms: { mse } };
     const feature = tokens.detach().float().mean(1);
@@ -90,13 +89,13 @@ export class Mae implements Method {
   choose(batch: number, patches: number, noise: Tensor = rand([batch, patches])): PatchChoice {
     const kept = Math.floor(patches * (1 - this.options.maskRatio));
     const order = noise.argsort({ dim: 1 });
-    return { visible: order.narrow(1, 0, kept), masked: order.slice(1, kept), places: order.argsort({ dim: 1 }) };
+    return { visible: order.narrow(1, 0, kept), masked: order.slice(1, kept) };
   }
 
   /** The encoder's tokens of the visible patches, and the pixels predicted of the masked ones, [B, m, P P channels]. */
-  predict(images: Tensor, { visible, masked, places }: PatchChoice): { tokens: Tensor; predicted: Tensor } {
+  predict(images: Tensor, { visible, masked }: PatchChoice): { tokens: Tensor; predicted: Tensor } {
     const { tokens } = this.encoder.call(images, { subset: visible });
-    return { tokens, predicted: this.trainable.decoder.call(tokens, places, masked) };
+    return { tokens, predicted: this.trainable.decoder.call(tokens, visible, masked) };
   }
 
   afterStep(): void {

@@ -1,11 +1,12 @@
 // Pixels as a target: the patches of an image, each normalised by its own mean and deviation or as they are.
-import { patchify, patchMoments, unpatchify } from "../models/index.js";
+import { gatherTokens, patchify, patchMoments, unpatchify } from "../models/index.js";
 import { noGrad, type Tensor } from "../torch/index.js";
 
-/** What is to be predicted of each patch, [B, N, P P channels], without history. */
-export function patchTarget(images: Tensor, patch: number, normalize: boolean): Tensor {
+/** What is to be predicted of each patch, [B, N, P P channels], or of those that `chosen` [B, n] numbers, [B, n, P P channels]; without history. */
+export function patchTarget(images: Tensor, patch: number, normalize: boolean, chosen?: Tensor): Tensor {
   return noGrad(() => {
-    const patches = patchify(images, patch);
+    const all = patchify(images, patch);
+    const patches = chosen ? gatherTokens(all, chosen) : all;
     if (!normalize) return patches;
     const { centred, deviation } = patchMoments(patches);
     return centred.div(deviation);

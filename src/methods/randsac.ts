@@ -130,7 +130,7 @@ export class Randsac implements Method {
   step(batch: Batch, at: Progress): StepResult {
     const images = batch.views.image!.flatten(0, 1);
     const { values, patches, counts } = this.predict(images, this.ranks(images));
-    const target = gatherTokens(patchTarget(images, this.encoder.stride, this.options.normalizePatches), patches);
+    const target = patchTarget(images, this.encoder.stride, this.options.normalizePatches, patches);
     const squares = mseLoss(atLeastFloat32(values), target, { reduction: counts ? "none" : "mean" });
     const mse = counts
       ? squares
@@ -182,7 +182,7 @@ export class Randsac implements Method {
       .unsqueeze(0)
       .unsqueeze(0);
     const memory = this.#encode(backbone, images, { subset: seen, attentionMask: mask });
-    const queries = gatherTokens(positions.expand([batch, patches, positions.size(2)]), wanted);
+    const queries = gatherTokens(positions, wanted);
     return { values: decoder.call(queries, memory, { self: mask, cross: mask }), patches: wanted, counts: null };
   }
 

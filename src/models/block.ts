@@ -85,20 +85,35 @@ export class Block extends Module {
   }
 }
 
-/** What comes out of blocks one after another, [B, N, C]. With `gradientCheckpointing` backward computes each again. */
+/** How tokens go through blocks. */
+interface Through {
+  /** Backward computes each block again. Default false. */
+  gradientCheckpointing?: boolean;
+  /** Only the first n tokens come out of the last block. Default: all. */
+  queries?: number;
+}
+
+/** What comes out of blocks one after another, [B, N, C], or of the first `queries` tokens, [B, n, C]. */
 export function throughBlocks(
   blocks: readonly Block[],
   x: Tensor,
-  { gradientCheckpointing = false }: { gradientCheckpointing?: boolean } = {},
+  { gradientCheckpointing = false, queries }: Through = {},
 ): Tensor {
+  const last = blocks.at(-1);
+  if (!last) return queries === undefined ? x.alias() : x.narrow(1, 0, queries);
   return tidy(() =>
-    blocks.reduce((stream, block) => throughBlock(block, stream, gradientCheckpointing), new Residual(x)).value(),
+    blocks
+      .reduce(
+        (stream, block) => throughBlock(block, stream, gradientCheckpointing, block === last ? { queries } : {}),
+        new Residual(x),
+      )
+      .value(),
   );
 }
 
-function throughBlock(block: Block, stream: Residual, again: boolean): Residual {
-  if (!again) return tidy(() => block.flow(stream));
-  return checkpointed((before) => ({ next: block.flow(before), before }), stream, {}).next;
+function throughBlock(block: Block, stream: Residual, again: boolean, options: BlockOptions): Residual {
+  if (!again) return tidy(() => block.flow(stream, options));
+  return checkpointed((before) => ({ next: block.flow(before, options), before }), stream, {}).next;
 }
 
 /** A class token [1, 1, C] in front of patch tokens [B, N, C]. */

@@ -1,4 +1,4 @@
-// MAE's decoder (He et al., 2022, section 3 and its code): visible tokens back in their places between mask tokens, positions, blocks.
+// MAE's decoder (He et al., 2022, section 3 and its code): mask tokens and visible ones with their positions, blocks, the pixels of the masked patches.
 import { buffer, init, LayerNorm, Linear, Module, parameter } from "../nn/index.js";
 import { cat, empty, noGrad, type Tensor, tidy, zeros } from "../torch/index.js";
 import { Block, throughBlocks } from "./block.js";
@@ -56,20 +56,18 @@ export class MaeDecoder extends Module {
 
   /**
    * @param tokens the encoder's, [B, prefix + n, C]
-   * @param places for each patch its place in the sequence of visible, then masked patches: int64 [B, N]
+   * @param visible numbers of their patches, int64 [B, n]
    * @param masked numbers of the masked patches, int64 [B, m]
    * @returns what is predicted of the masked patches, [B, m, out]
    */
-  forward(tokens: Tensor, places: Tensor, masked: Tensor): Tensor {
-    const { prefix } = this;
-    const embedded = this.decoderEmbed.call(tokens);
-    const [batch = 0, , width = 0] = embedded.shape;
-    const hidden = this.maskToken.to(embedded.dtype).expand([batch, masked.size(1), width]);
-    const ordered = gatherTokens(cat([embedded.slice(1, prefix), hidden], 1), places);
-    let x = prefix > 0 ? cat([embedded.narrow(1, 0, prefix), ordered], 1) : ordered;
-    x = x.add(this.decoderPosEmbed);
-    x = throughBlocks(this.decoderBlocks, x, this);
-    // Only masked patches have a loss: the rest of the sequence ends here.
-    return this.decoderPred.call(this.decoderNorm.call(gatherTokens(x.slice(1, prefix), masked)));
+  forward(tokens: Tensor, visible: Tensor, masked: Tensor): Tensor {
+    const { prefix, gradientCheckpointing, decoderPosEmbed: positions } = this;
+    const at = (patches: Tensor) => gatherTokens(positions.slice(1, prefix), patches);
+    const before = positions.narrow(1, 0, prefix).expand([tokens.size(0), -1, -1]);
+    const seen = this.decoderEmbed.call(tokens).add(cat([before, at(visible)], 1));
+    // A block does not mind the order of its tokens. With the masked ones, which alone have a loss, in front the last block ends with them.
+    const x = cat([at(masked).add(this.maskToken), seen], 1);
+    const hidden = throughBlocks(this.decoderBlocks, x, { gradientCheckpointing, queries: masked.size(1) });
+    return this.decoderPred.call(this.decoderNorm.call(hidden));
   }
 }

@@ -48,13 +48,18 @@ class RegressorBlock extends Module {
     this.#dropPath.training = this.training;
     const at = masked.add(positions);
     const queries = new Residual(at).normed(this.norm1Q);
-    const keys = new Residual(cat([visibleAt, at], 1)).normed(this.norm1K);
-    const values = new Residual(cat([visible, masked], 1)).normed(this.norm1V);
+    // Put together after their norms, where they are half as wide.
+    const keys = together(visibleAt, at, this.norm1K);
+    const values = together(visible, masked, this.norm1V);
     const attended = new Residual(masked, scaledBranch(this.crossAttn.branch(queries, keys, values), this.ls1, this.#dropPath));
     const x = attended.normed(this.norm2, { exact: true });
     return new Residual(x, scaledBranch(this.mlp.branch(x), this.ls2, this.#dropPath)).value();
   }
 }
+
+/** Two sequences one after the other, each token normalised. */
+const together = (first: Tensor, second: Tensor, norm: LayerNorm) =>
+  cat([new Residual(first).normed(norm), new Residual(second).normed(norm)], 1);
 
 export class LatentRegressor extends Module {
   blocks: RegressorBlock[];
@@ -75,11 +80,12 @@ export class LatentRegressor extends Module {
    * @returns the predicted representations of the masked patches, [B, m, C]
    */
   forward(queries: Tensor, visible: Tensor, positions: { masked: Tensor; visible: Tensor }): Tensor {
-    // Visible tokens are the same in all blocks.
-    const visibleAt = visible.add(positions.visible);
+    // Visible tokens are the same in all blocks, whose norms read them row after row.
+    const seen = visible.contiguous();
+    const seenAt = seen.add(positions.visible);
     let x = queries;
     for (const block of this.blocks) {
-      const inputs = [x, positions.masked, visible, visibleAt] as const;
+      const inputs = [x, positions.masked, seen, seenAt] as const;
       x = this.gradientCheckpointing
         ? checkpoint(inputs, (...given) => block.call(...(given as [...typeof inputs])))
         : block.call(...inputs);

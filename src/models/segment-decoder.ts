@@ -1,7 +1,7 @@
 // RandSAC's decoder (Hua et al., 2023, section 4): layers of masked self-attention, attention to the encoder's tokens, and a perceptron (Vaswani
 // et al., 2017), here with the norms first. Each layer may look at a learned mixture of all encoder layers ("trainable skip connections").
 import { Attention, CrossAttention, init, LayerNorm, Linear, Mlp, Module, parameter, Residual } from "../nn/index.js";
-import { empty, noGrad, stack, type Tensor, tidy, zeros } from "../torch/index.js";
+import { autocastDType, empty, noGrad, stack, type Tensor, tidy, zeros } from "../torch/index.js";
 import { checkpointed } from "./checkpointed.js";
 
 export interface SegmentDecoderConfig {
@@ -110,7 +110,8 @@ export class SegmentDecoder extends Module {
     const weights = this.skipWeights;
     if (!weights) return this.layers.map(() => memory as Tensor);
     return tidy(() => {
-      const encoder = stack([...(memory as readonly Tensor[])]);
+      // Narrowed first where the product would do it: less to put together.
+      const encoder = stack((memory as readonly Tensor[]).map((each) => each.to(autocastDType() ?? each.dtype)));
       const mixed = weights
         .to(encoder.dtype)
         .matmul(encoder.flatten(1))

@@ -130,15 +130,21 @@ describe("what an encoder gives", () => {
     near(encode({ subset: all }).tokens, encode().tokens, 1e-12);
   });
 
-  test("a subset is gathered after positions were added", () => {
+  test("what goes into the first block of a subset is what goes in of the whole, positions and all", () => {
     const vit = prepare(tiny);
     const images = input(tiny);
     const index = chosen();
     const whole = vit.embed(images);
     const some = vit.embed(images, { subset: index });
     const rows = index.add(1).unsqueeze(-1).expand([2, 4, 16]);
-    expect(some.slice(1, 1).equal(whole.gather(1, rows))).toBe(true);
+    near(some.slice(1, 1), whole.gather(1, rows), 1e-12);
     expect(some.narrow(1, 0, 1).equal(whole.narrow(1, 0, 1))).toBe(true);
+    near(vit.embed(images, { subset: index, embedded: vit.embedPatches(images) }), some, 1e-12);
+  });
+
+  test("a subset of patches that are not there is refused", () => {
+    const subset = tensor([[0, 15], [1, 2]], { dtype: "int64" }); // biome-ignore format: short
+    expect(() => prepare(tiny).call(input(tiny), { subset })).toThrow("from 0 to 14, got 0 to 15");
   });
 
   test("a masked patch goes in as token plus position, whatever the image shows there", () => {

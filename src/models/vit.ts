@@ -3,8 +3,9 @@ import { buffer, Conv2d, LayerNorm, Module, parameter, Residual, ShapeError } fr
 import { autocastDType, cat, empty, linear, type Tensor, tidy, usesFused, where, zeros } from "../torch/index.js";
 import { Block, withClassToken } from "./block.js";
 import { checkpointed, type ThroughBlock } from "./checkpointed.js";
-import type { Encoded, EncodeOptions, Encoder, LevelShape, TokenMask } from "./encoder.js";
+import type { Encoded, EncodeOptions, Encoder, LevelShape } from "./encoder.js";
 import { attendInWindows, globalBlocksOf } from "./global-blocks.js";
+import { gatherTokens } from "./patches.js";
 import { type Grid, type PositionResize, resizePositions, type SinCosOptions, sinCosPositions } from "./position.js";
 import { biasRows, RelativeIndex, RelativePositionBias, resizeBiasTable } from "./relative-position.js";
 import { initVit, type VitInit } from "./vit-init.js";
@@ -65,9 +66,10 @@ class PatchEmbed extends Module {
     super();
     this.proj = new Conv2d(channels, width, patchSize, { stride: patchSize });
   }
-  /** [B, channels, H, W] -> [B, N, C], patches row by row. */
-  forward(images: Tensor): Tensor {
-    if (images.device !== "cpu" || !usesFused()) return this.proj.call(images).flatten(2).transpose(1, 2);
+  /** [B, channels, H, W] -> [B, N, C], patches row by row; with `subset` [B, n] only those, [B, n, C]. */
+  forward(images: Tensor, subset?: Tensor): Tensor {
+    const chosen = (rows: Tensor) => (subset ? gatherTokens(rows, subset) : rows);
+    if (images.device !== "cpu" || !usesFused()) return chosen(this.proj.call(images).flatten(2).transpose(1, 2));
     // Patches do not overlap: the convolution is a linear layer of their pixels, whose gradient costs a fifth of the convolution's.
     const { weight, bias } = this.proj;
     const [batch = 0, channels = 0, height = 0, width = 0] = images.shape;
@@ -77,9 +79,12 @@ class PatchEmbed extends Module {
       .view([batch, channels, height / patch, patch, width / patch, patch])
       .permute([0, 2, 4, 1, 3, 5])
       .reshape([batch, -1, channels * patch * patch]);
-    return linear(pixels, weight.flatten(1), bias);
+    return linear(chosen(pixels), weight.flatten(1), bias);
   }
 }
+
+/** Which patches become tokens. */
+type PatchOptions = Pick<EncodeOptions, "mask" | "subset">;
 
 /** What has no default that could be written down. */
 type Optional = "layerScale" | "sinCos" | "windowSize" | "globalBlocks";
@@ -212,25 +217,29 @@ export class VisionTransformer extends Module implements Encoder {
     return resizePositions(this.posEmbed, this.positionGrid, grid, this.prefix, this.config.interpolation);
   }
 
-  /** Patch embedding, mask tokens, positions: [B, N, C]. The same in two encoders that share a frozen projection and fixed positions. */
-  embedPatches(images: Tensor, { mask, positions }: { mask?: TokenMask | undefined; positions?: Tensor } = {}): Tensor {
+  /**
+   * Patch embedding, mask tokens, positions: [B, N, C], or of a subset [B, n, C]. The same in two encoders that share a frozen projection and fixed
+   * positions.
+   */
+  embedPatches(images: Tensor, { mask, subset, positions }: PatchOptions & { positions?: Tensor } = {}): Tensor {
     return tidy(() => {
-      let patches = this.patchEmbed.call(images);
-      // In the patch embedding's dtype, so that a mask token does not widen a half-precision sequence.
-      if (mask) patches = where(mask.where.unsqueeze(-1), mask.token.to(patches.dtype), patches);
-      return patches.add((positions ?? this.positionsFor(this.gridOf(images))).slice(1, this.prefix));
+      let patches = this.patchEmbed.call(images, subset);
+      if (mask) {
+        const hidden = subset ? mask.where.gather(1, subset) : mask.where;
+        // In the patch embedding's dtype, so that a mask token does not widen a half-precision sequence.
+        patches = where(hidden.unsqueeze(-1), mask.token.to(patches.dtype), patches);
+      }
+      const places = (positions ?? this.positionsFor(this.gridOf(images))).slice(1, this.prefix);
+      return patches.add(subset ? gatherTokens(places, subset) : places);
     });
   }
 
   /** What goes into the first block: patch embedding, mask tokens, positions, the subset, the class token. [B, prefix + n, C] */
-  embed(images: Tensor, { mask, subset, embedded }: Pick<EncodeOptions, "mask" | "subset" | "embedded"> = {}): Tensor {
+  embed(images: Tensor, { mask, subset, embedded }: PatchOptions & Pick<EncodeOptions, "embedded"> = {}): Tensor {
     return tidy(() => {
       const positions = this.positionsFor(this.gridOf(images));
-      let patches = embedded ?? this.embedPatches(images, { mask, positions });
-      if (subset) {
-        const [batch = 0, , width = 0] = patches.shape;
-        patches = patches.gather(1, subset.unsqueeze(-1).expand([batch, subset.size(1), width]));
-      }
+      const given = embedded && subset ? gatherTokens(embedded, subset) : embedded;
+      const patches = given ?? this.embedPatches(images, { mask, subset, positions });
       if (!this.clsToken) return patches;
       return withClassToken(this.clsToken.add(positions.slice(1, 0, 1)), patches);
     });
