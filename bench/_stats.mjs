@@ -16,6 +16,19 @@ export function ratiosByTurns(mine, theirs) {
   return spread(mine.map((seconds, turn) => theirs[turn] / seconds));
 }
 
+/**
+ * How many times as long as `mine` the fastest of the others takes, by medians: of several forms, each measured as often as `mine`, the one with the
+ * single best time is often the one that met a quiet moment.
+ *
+ * @param spreadOf the spread of one side's seconds
+ * @returns that ratio, which other it is, and the ratio of the best time of any of them to the best of `mine`
+ */
+export function compared(mine, others, spreadOf) {
+  const fastest = (by) => others.reduce((a, b) => (spreadOf(b)[by] < spreadOf(a)[by] ? b : a));
+  const ratio = (by) => spreadOf(fastest(by))[by] / spreadOf(mine)[by];
+  return { ratio: ratio("median"), best: fastest("median"), ofBestTimes: ratio("least") };
+}
+
 /** Three digits that count. */
 export function short(value) {
   if (value === 0 || !Number.isFinite(value)) return String(value);

@@ -1,8 +1,8 @@
 // Tessera beside PyTorch, in turns, and the table of docs/performance.md; what `make bench` runs. --help tells more.
 //
-// For each row both sides are started, each in a process of its own, and measured A B A B; the ratio is that of their best times, and beside it
-// stands what it was from turn to turn. PyTorch runs with its huge pages (THP_MEM_ALLOC_ENABLE), and also without where Tessera has none; by
-// processor time neither side's idle threads spin, which would count as work.
+// For each row both sides are started, each in a process of its own, and measured A B A B; the ratio is that of their medians, and beside it
+// stand that of their best times, and what it was from turn to turn. PyTorch runs with its huge pages (THP_MEM_ALLOC_ENABLE), and also without
+// where Tessera has none; by processor time neither side's idle threads spin, which would count as work.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { writePng } from "../dist/draw/index.js";
@@ -13,7 +13,7 @@ import { withRows } from "./_page.mjs";
 import { pictureOf } from "./_picture.mjs";
 import { rows } from "./_rows.mjs";
 import { findPython, Side, settled } from "./_sides.mjs";
-import { machine, ratiosByTurns, short } from "./_stats.mjs";
+import { compared, machine, ratiosByTurns, short } from "./_stats.mjs";
 
 const help = `Usage: [PYTHON=...] tessera bench compare [options]
 
@@ -118,9 +118,7 @@ function sameWork([mine, ...others]) {
 
 async function report(row, title, per, sides) {
   const [mine, ...others] = sides;
-  const least = (side) => side.spread(clock).least;
-  const best = others.reduce((a, b) => (least(b) < least(a) ? b : a));
-  const ratio = least(best) / least(mine);
+  const { ratio, best, ofBestTimes } = compared(mine, others, (side) => side.spread(clock));
   const byTurns = ratiosByTurns(mine.turns[clock], best.turns[clock]);
   const memory = ({ facts }) => facts.memory.rss - facts.memory.rssBefore;
   const result = {
@@ -131,6 +129,7 @@ async function report(row, title, per, sides) {
     python: best.facts.torch,
     seconds: Object.fromEntries(sides.map((side) => [side.name, { wall: side.spread("wall"), cpu: side.spread("cpu") }])),
     ratio,
+    ofBestTimes,
     byTurns,
     turns,
     repeats,
@@ -138,20 +137,21 @@ async function report(row, title, per, sides) {
     sameWork: sameWork(sides),
     memory: memory(mine) / memory(best),
     flops: mine.facts.flops,
-    share: mine.facts.rate ? mine.facts.flops / least(mine) / mine.facts.rate[clock] : undefined,
+    share: mine.facts.rate ? mine.facts.flops / mine.spread(clock).least / mine.facts.rate[clock] : undefined,
   };
   const { load } = result;
-  const rate = `${short(per / least(mine))} ${row.unit}/s`;
-  const theirs = `${short(per / least(best))} (${best.name.replace("PyTorch ", "")})`;
+  const middle = (side) => side.spread(clock).median;
+  const rate = `${short(per / middle(mine))} ${row.unit}/s`;
+  const theirs = `${short(per / middle(best))} (${best.name.replace("PyTorch ", "")})`;
   const share = result.share === undefined ? "" : `${(100 * result.share).toFixed(0)} %`;
   const when = `${new Date().toISOString().slice(0, 10)}, ${processor}, ${threads} threads, load ${load}, turns ${turns} x ${repeats}, PyTorch ${python.torch}`;
   const goal = `${row.goal.floor} to ${row.goal.aim}`;
-  const range = `${byTurns.least.toFixed(2)} to ${byTurns.most.toFixed(2)}, median ${byTurns.median.toFixed(2)}`;
+  const range = `turns ${byTurns.least.toFixed(2)} to ${byTurns.most.toFixed(2)}, best times ${ofBestTimes.toFixed(2)}`;
   if (values.json) process.stdout.write(`${JSON.stringify(result)}\n`);
   else {
-    const each = others.map((side) => `${side.name} ${short(least(side))} s`).join(", ");
+    const each = others.map((side) => `${side.name} ${short(middle(side))} s`).join(", ");
     process.stdout.write(
-      `${title}: ratio ${ratio.toFixed(2)} (${clock}; by turns ${range}; floor and aim ${goal}); Tessera ${short(least(mine))} s, ${each}; ` +
+      `${title}: ratio ${ratio.toFixed(2)} (${clock}; ${range}; floor and aim ${goal}); Tessera ${short(middle(mine))} s, ${each}; ` +
         `memory ${result.memory.toFixed(2)}; same work: ${result.sameWork}\n`,
     );
   }
