@@ -103,13 +103,12 @@ struct CrossAttentionFunction : torch::autograd::Function<CrossAttentionFunction
         const Tensor outGrad = given[0].contiguous();
         const Inputs grads{at::empty(q.sizes(), q.options()), at::empty(k.sizes(), k.options()), at::empty(v.sizes(), v.options())};
         const bool biased = qBias.defined() || vBias.defined();
-        const Columns biasGrads(1, biased ? 3 * width : 0);
+        const Columns biasGrads(3, biased ? width : 0);
         loopsFor(q.scalar_type())
             .backward({z, {q, k, v, floats(qBias), nullptr, floats(vBias)}, across(mask, z), static_cast<float>(ctx->saved_data["scale"].toDouble()),
                        ctx->saved_data["out"].toTensor(), outGrad, floats(logSums), grads, biased ? floats(biasGrads.all) : nullptr});
-        const Tensor sums = biased ? biasGrads.sum()[0] : Tensor();
-        return {grads.q, grads.k, grads.v, qBias.defined() ? sums.narrow(0, 0, width) : Tensor(), vBias.defined() ? sums.narrow(0, 2 * width, width) : Tensor(),
-                Tensor(), Tensor(), Tensor()};
+        const auto sums = biasGrads.sum();
+        return {grads.q, grads.k, grads.v, qBias.defined() ? sums[0] : Tensor(), vBias.defined() ? sums[2] : Tensor(), Tensor(), Tensor(), Tensor()};
     }
 };
 

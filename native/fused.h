@@ -62,7 +62,10 @@ struct Columns {
     float* of(int64_t part) const { return floats(all) + (at::get_thread_num() * parts + part) * width; }
     // Of all threads, by part.
     std::vector<at::Tensor> sum() const {
-        for (int64_t i = parts * width; i < all.numel(); ++i) floats(all)[i % (parts * width)] += floats(all)[i];
+        float* total = floats(all);
+        const int64_t size = parts * width;
+        for (int64_t thread = 1; thread < all.size(0); ++thread)
+            for (int64_t i = 0; i < size; ++i) total[i] += total[thread * size + i];
         return all[0].unbind(0);
     }
 };

@@ -100,7 +100,7 @@ export function throughBlocks(
   { gradientCheckpointing = false, queries }: Through = {},
 ): Tensor {
   const last = blocks.at(-1);
-  if (!last) return queries === undefined ? x.alias() : x.narrow(1, 0, queries);
+  if (!last) return queries === undefined ? x : x.narrow(1, 0, queries);
   return tidy(() =>
     blocks
       .reduce(
